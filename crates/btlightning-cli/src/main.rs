@@ -1,0 +1,2 @@
+//! The `btlightning` program.
+fn main() {}

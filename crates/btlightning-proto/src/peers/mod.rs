@@ -1,0 +1,1 @@
+//! Whom a client wants: addresses, backoff, reconciliation.
