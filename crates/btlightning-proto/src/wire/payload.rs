@@ -1,0 +1,97 @@
+//! [`QuicRequest`] and [`QuicResponse`], the published forms of a request and its answer, with the payload as a map
+//! of dynamic values.
+
+use std::collections::HashMap;
+
+use rmpv::Value;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::error::DecodeError;
+use super::packet::ResponseEnvelope;
+use super::scan::{ScanLimits, Scanned};
+use super::typed::{from_payload, to_payload};
+use super::value::{decode_map, encode_map};
+use crate::error::{LightningError, Result};
+
+/// What a client asks a miner.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct QuicRequest {
+    /// The name of the miner's handler.
+    pub synapse_type: String,
+    /// What the handler is asked.
+    pub data: HashMap<String, Value>,
+}
+
+impl QuicRequest {
+    /// A request with dynamic data.
+    pub fn new(synapse_type: String, data: HashMap<String, Value>) -> Self {
+        Self { synapse_type, data }
+    }
+
+    /// A request with the data of a struct or a map, encoded as [`to_payload`] does.
+    ///
+    /// # Errors
+    /// [`LightningError::Serialization`] if `data` is neither, or refuses to be serialized.
+    pub fn from_typed<T: Serialize>(synapse_type: impl Into<String>, data: &T) -> Result<Self> {
+        let mut payload = Vec::new();
+        to_payload(data, &mut payload)?;
+        let data = decode_map(Scanned::whole(&payload, &ScanLimits::trusted())?)?;
+        Ok(Self::new(synapse_type.into(), data))
+    }
+}
+
+/// What a miner answered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct QuicResponse {
+    /// Whether the handler succeeded.
+    pub success: bool,
+    /// What the handler answered.
+    pub data: HashMap<String, Value>,
+    /// The time from the request to the answer, in milliseconds, measured by the client.
+    pub latency_ms: f64,
+    /// Why the handler failed.
+    #[serde(default)]
+    pub error: Option<String>,
+}
+
+impl QuicResponse {
+    /// Decodes what arrived, within the limits it was scanned with.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if a key of the data is not a string.
+    pub fn from_envelope(
+        envelope: &ResponseEnvelope,
+        latency_ms: f64,
+    ) -> std::result::Result<Self, DecodeError> {
+        Ok(Self {
+            success: envelope.success(),
+            data: decode_map(envelope.data())?,
+            latency_ms,
+            error: envelope.error().map(str::to_owned),
+        })
+    }
+
+    /// The response if the handler succeeded.
+    ///
+    /// # Errors
+    /// [`LightningError::Handler`] with the miner's words if it failed.
+    pub fn into_result(self) -> Result<Self> {
+        if self.success {
+            Ok(self)
+        } else {
+            Err(LightningError::Handler(self.error.unwrap_or_else(|| "request failed".to_owned())))
+        }
+    }
+
+    /// The data as a value of the user's type, as [`from_payload`] decodes it. Does not ask whether the handler
+    /// succeeded.
+    ///
+    /// # Errors
+    /// [`LightningError::Serialization`] if the data does not fit the type.
+    pub fn deserialize_data<T: DeserializeOwned>(&self) -> Result<T> {
+        let mut payload = Vec::new();
+        encode_map(&self.data, &mut payload)?;
+        Ok(from_payload(Scanned::whole(&payload, &ScanLimits::trusted())?)?)
+    }
+}
