@@ -1,1 +1,4 @@
-//! placeholder
+//! What btlightning's tests stand on: keys with names.
+
+pub mod keys;
+mod mix;
