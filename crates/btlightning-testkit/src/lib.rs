@@ -22,14 +22,16 @@
 //!
 //! Whether two runs send the *same* datagrams is up to who sends them. quinn does, to the byte count and the virtual
 //! millisecond, when three things hold: the clock is paused from the start, the endpoints have a seeded generator (those
-//! of [`SimNet::endpoint`] do), and signatures in the TLS handshake have one length (Ed25519 has, ECDSA in DER has not).
+//! of [`SimNet::endpoint`] do), and certificates and the signatures in the TLS handshake keep their length (those of
+//! Ed25519 have one length, those of ECDSA in DER have several).
 //! The bytes themselves differ in any case: TLS draws its keys from the operating system.
 //!
 //! # Under a paused clock
 //!
 //! - Time leaps to the next timer as soon as no task can run. Work on a thread that tokio does not know of does not
 //!   count as running, so every deadline may pass while that thread works. `spawn_blocking` counts: time stands still
-//!   until the closure returns, and for ever if it is a loop that waits for jobs.
+//!   until the closure returns, and for ever if it is a loop that waits for jobs. So a thread of one's own is safe if the
+//!   wait for its answer is in `spawn_blocking`.
 //! - tokio's timers tick in milliseconds: what is due between two ticks arrives at the later one, in its order.
 //! - `std::time::Instant::now` and `SystemTime::now` do not leap. quinn takes every instant from its runtime, and is
 //!   fine; the age of its address tokens and rustls' view of a certificate's validity are read off the system's clock.
