@@ -3,6 +3,7 @@
 //! What a peer sends is parsed here once into types that cannot hold anything else ([`Hotkey`], [`Nonce`],
 //! [`CertFingerprint`]), and the handshake's steps are types too, so that a check cannot be left out or done too late.
 
+pub mod attempts;
 pub mod fingerprint;
 pub mod handshake;
 pub mod hotkey;
@@ -10,6 +11,7 @@ pub mod nonce;
 pub mod replay;
 pub mod sr25519;
 
+pub use attempts::{AttemptLimiter, AttemptLimits, Claimed};
 pub use fingerprint::{CertFingerprint, FingerprintError};
 pub use handshake::{
     Acceptance, AdmittedClaim, Awaiting, Claim, HandshakeError, Opening, ProvenMiner, Refusal, TimelyClaim,

@@ -1,0 +1,260 @@
+//! [`AttemptLimiter`], which decides how many handshakes an address may try.
+//!
+//! A handshake costs the server a signature verification, so strangers get only so many a minute. Who tries is told
+//! by the IP address, which QUIC's address validation has shown to be real, and that is a coarse measure: a validator
+//! may share its address with whoever else sits behind the same NAT. So there are two budgets:
+//!
+//! - [`Claimed::Unknown`]: one window an address, for requests that are garbage or name a hotkey nobody knows.
+//! - [`Claimed::Known`]: one window an address *and hotkey*, for requests that name a hotkey the server would let in.
+//!   Garbage does not touch it. Garbage that borrows the hotkey's name does, and for that there is
+//!   [`refund_unproven`](AttemptLimiter::refund_unproven).
+
+mod windows;
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use self::windows::Windows;
+use super::Hotkey;
+
+/// Counts handshake attempts by address, in windows of a minute.
+///
+/// # What it promises
+///
+/// - An address gets `per_minute` attempts in a window that begins with its first attempt, hence at most twice that in
+///   any 60 seconds, however many other addresses there are: a full table never evicts a window that is running.
+/// - Addresses that come when the table is full share [`SHARED_WINDOWS`] windows, and may be refused on each other's
+///   account. One that goes from a window of its own through a shared one may get three times `per_minute` in 60
+///   seconds, no more.
+/// - An attempt costs a constant number of table operations, whatever the tables hold.
+/// - Memory is bounded by `tracked_max` and `known_tracked_max`, about 100 bytes an address and 250 a known pair, and
+///   is allocated as needed.
+///
+/// IPv4 addresses written as IPv6 count as IPv4. IPv6 addresses count by their /64, which is what one customer gets at
+/// the least; who has a /48 has 65,536 of them, and ends up in the shared windows.
+///
+/// # What it costs at worst
+///
+/// Signature verifications in one window: `per_minute` for strangers at an address, and `per_minute +
+/// unproven_per_minute` for each known hotkey that somebody at that address names. With the default of 30, 300 and 64
+/// known hotkeys that is 21,150 a minute for an address that claims to be all of them, some two seconds of one core.
+/// In all, it is bounded by the sizes of both tables and the shared windows, and before that by the bounded queue
+/// of the one thread that verifies.
+#[derive(Debug)]
+pub struct AttemptLimiter<S = RandomState> {
+    limits: AttemptLimits,
+    unknown: Windows<Prefix, S>,
+    known: Windows<(Prefix, Hotkey), S>,
+}
+
+/// The bounds of an [`AttemptLimiter`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttemptLimits {
+    /// Attempts in a window of a minute, for an address as for a known hotkey at an address. Zero lets nobody in.
+    pub per_minute: u32,
+    /// Addresses that have a window to themselves.
+    pub tracked_max: usize,
+    /// Pairs of address and known hotkey that have a window to themselves.
+    pub known_tracked_max: usize,
+    /// Attempts in the name of a known hotkey that are given back in a window because they proved nothing.
+    pub unproven_per_minute: u32,
+}
+
+impl AttemptLimits {
+    /// The two published settings, and what follows from them: as many known pairs as addresses, and ten unproven
+    /// attempts for each one allowed.
+    pub fn new(per_minute: u32, tracked_max: usize) -> Self {
+        Self {
+            per_minute,
+            tracked_max,
+            known_tracked_max: tracked_max,
+            unproven_per_minute: per_minute.saturating_mul(10),
+        }
+    }
+}
+
+/// Windows shared by whoever comes when a table is full.
+pub const SHARED_WINDOWS: usize = 1024;
+
+/// Whom a handshake claims to come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claimed<'a> {
+    /// Nobody whom the server knows, or the request could not be read.
+    Unknown,
+    /// A hotkey that has a permit, or that has authenticated before. It is the caller who looks that up; hotkeys that
+    /// anyone can make up must not be called known, because each brings a budget of its own.
+    Known(&'a Hotkey),
+}
+
+impl<S: BuildHasher + Clone> AttemptLimiter<S> {
+    /// A limiter that has seen nobody. `hasher` must be keyed with something that peers cannot know, as
+    /// [`RandomState`] is, or they could choose whom to share a window with.
+    pub fn new(limits: AttemptLimits, hasher: S) -> Self {
+        Self {
+            limits,
+            unknown: Windows::new(limits.tracked_max, hasher.clone()),
+            known: Windows::new(limits.known_tracked_max, hasher),
+        }
+    }
+
+    /// Counts an attempt and says whether it may go on. `now` comes from a monotonic clock; readings that overtake
+    /// each other by a little, as those of several threads do, are harmless.
+    pub fn allow(&mut self, ip: IpAddr, claimed: Claimed<'_>, now: Instant) -> bool {
+        let prefix = Prefix::of(ip);
+        let window = match claimed {
+            Claimed::Unknown => self.unknown.charged(prefix, now),
+            Claimed::Known(hotkey) => self.known.charged((prefix, *hotkey), now),
+        };
+        window.take(self.limits.per_minute)
+    }
+
+    /// Gives an attempt in the name of a known hotkey back, because it proved nothing: its signature, its time or its
+    /// nonce was refused. Whoever sent it, it is not held against the hotkey's owner, who may share the address; up to
+    /// `unproven_per_minute` times in a window, because every one of them may have cost a verification.
+    pub fn refund_unproven(&mut self, ip: IpAddr, claimed: &Hotkey, now: Instant) {
+        if let Some(window) = self.known.running(&(Prefix::of(ip), *claimed), now) {
+            window.give_back(self.limits.unproven_per_minute);
+        }
+    }
+
+    /// How many addresses have a window to themselves; windows that are over count until they are reclaimed.
+    pub fn tracked(&self) -> usize {
+        self.unknown.tracked()
+    }
+}
+
+/// What of an address tells one customer of the network from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Prefix {
+    V4([u8; 4]),
+    V6Half([u16; 4]),
+}
+
+impl Prefix {
+    fn of(ip: IpAddr) -> Self {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => Self::V4(ip.octets()),
+            IpAddr::V6(ip) => {
+                let [a, b, c, d, ..] = ip.segments();
+                Self::V6Half([a, b, c, d])
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use super::*;
+
+    const PER_MINUTE: u32 = 3;
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn limiter(tracked_max: usize) -> AttemptLimiter {
+        AttemptLimiter::new(AttemptLimits::new(PER_MINUTE, tracked_max), RandomState::new())
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn address(n: u32) -> IpAddr {
+        Ipv4Addr::from_bits(0x0a00_0000 + n).into()
+    }
+
+    fn hotkey(n: u8) -> Hotkey {
+        Hotkey::from_public_key([n; 32]).unwrap()
+    }
+
+    fn exhaust(limiter: &mut AttemptLimiter, ip: IpAddr, claimed: Claimed<'_>, now: Instant) {
+        for _ in 0..PER_MINUTE {
+            assert!(limiter.allow(ip, claimed, now));
+        }
+        assert!(!limiter.allow(ip, claimed, now));
+    }
+
+    #[test]
+    fn an_address_gets_its_attempts_again_when_its_minute_is_over() {
+        let (mut limiter, start) = (limiter(10), Instant::now());
+        exhaust(&mut limiter, address(1), Claimed::Unknown, start);
+        assert!(!limiter.allow(address(1), Claimed::Unknown, start + MINUTE - Duration::from_nanos(1)));
+        exhaust(&mut limiter, address(1), Claimed::Unknown, start + MINUTE);
+    }
+
+    #[test]
+    fn ipv6_counts_by_its_first_half_and_mapped_ipv4_as_ipv4() {
+        let (mut limiter, now) = (limiter(10), Instant::now());
+        exhaust(&mut limiter, ip("2001:db8:1:2::1"), Claimed::Unknown, now);
+        assert!(!limiter.allow(ip("2001:db8:1:2:ffff::9"), Claimed::Unknown, now));
+        assert!(limiter.allow(ip("2001:db8:1:3::1"), Claimed::Unknown, now));
+        exhaust(&mut limiter, ip("::ffff:192.0.2.1"), Claimed::Unknown, now);
+        assert!(!limiter.allow(ip("192.0.2.1"), Claimed::Unknown, now));
+    }
+
+    #[test]
+    fn filling_the_table_resets_nobody() {
+        let (mut limiter, start) = (limiter(10), Instant::now());
+        exhaust(&mut limiter, address(0), Claimed::Unknown, start);
+        for n in 1..10_000 {
+            limiter.allow(address(n), Claimed::Unknown, start + Duration::from_secs(1));
+        }
+        assert_eq!(limiter.tracked(), 10);
+        assert!(!limiter.allow(address(0), Claimed::Unknown, start + Duration::from_secs(59)));
+    }
+
+    #[test]
+    fn newcomers_to_a_full_table_are_counted_too_and_keep_their_count_when_room_comes() {
+        let (mut limiter, start) = (limiter(1), Instant::now());
+        limiter.allow(address(0), Claimed::Unknown, start);
+        let later = start + MINUTE - Duration::from_secs(1);
+        exhaust(&mut limiter, address(1), Claimed::Unknown, later);
+        // The first address's window is over and its place free, but the second's shared window still runs.
+        assert!(!limiter.allow(address(1), Claimed::Unknown, start + MINUTE));
+        exhaust(&mut limiter, address(1), Claimed::Unknown, later + MINUTE);
+        assert_eq!(limiter.tracked(), 1);
+    }
+
+    #[test]
+    fn places_are_reclaimed_when_their_minute_is_over() {
+        let (mut limiter, start) = (limiter(4), Instant::now());
+        for n in 0..4 {
+            limiter.allow(address(n), Claimed::Unknown, start);
+        }
+        limiter.allow(address(9), Claimed::Unknown, start + MINUTE);
+        limiter.allow(address(9), Claimed::Unknown, start + MINUTE);
+        assert_eq!(limiter.tracked(), 1);
+    }
+
+    #[test]
+    fn garbage_does_not_lock_out_a_known_hotkey_at_the_same_address() {
+        let (mut limiter, now) = (limiter(10), Instant::now());
+        exhaust(&mut limiter, address(1), Claimed::Unknown, now);
+        exhaust(&mut limiter, address(1), Claimed::Known(&hotkey(1)), now);
+        exhaust(&mut limiter, address(1), Claimed::Known(&hotkey(2)), now);
+        exhaust(&mut limiter, address(2), Claimed::Known(&hotkey(1)), now);
+    }
+
+    #[test]
+    fn attempts_that_borrow_a_known_name_are_given_back_up_to_their_own_bound() {
+        let (mut limiter, now) = (limiter(10), Instant::now());
+        let mut verifications = 0;
+        while limiter.allow(address(1), Claimed::Known(&hotkey(1)), now) {
+            verifications += 1;
+            limiter.refund_unproven(address(1), &hotkey(1), now);
+        }
+        assert_eq!(verifications, PER_MINUTE + 10 * PER_MINUTE);
+        // A refund for a window that does not run creates none.
+        limiter.refund_unproven(address(1), &hotkey(2), now);
+        exhaust(&mut limiter, address(1), Claimed::Known(&hotkey(2)), now);
+    }
+
+    #[test]
+    fn a_table_without_places_still_counts() {
+        let (mut limiter, now) = (limiter(0), Instant::now());
+        exhaust(&mut limiter, address(1), Claimed::Unknown, now);
+        assert_eq!(limiter.tracked(), 0);
+    }
+}
