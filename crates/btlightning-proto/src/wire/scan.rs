@@ -90,7 +90,11 @@ pub fn scan(bytes: &[u8], limits: &ScanLimits) -> Result<Extent, DecodeError> {
                 Some(length)
             }
             Head::Map(pairs) => {
-                memory.charge(pairs, if open == 0 { TOP_PAIR_BYTES } else { 2 * VALUE_BYTES })?;
+                if open == 0 && pairs > 0 {
+                    memory.charge(pairs.max(TOP_PAIRS_MIN), TOP_PAIR_BYTES)?;
+                } else {
+                    memory.charge(pairs, 2 * VALUE_BYTES)?;
+                }
                 Some(2 * pairs)
             }
             _ => None,
@@ -188,6 +192,9 @@ const ALLOCATION_BYTES: usize = 16;
 /// each with a control byte. More than the two values that it would take in a list of pairs.
 const TOP_PAIR_BYTES: usize = (size_of::<(String, Value)>() + 1) * 16 / 7 + 1;
 
+/// The smallest table has four places, which is what two entries are charged.
+const TOP_PAIRS_MIN: usize = 2;
+
 struct Memory {
     bytes: usize,
     bytes_max: usize,
@@ -202,5 +209,139 @@ impl Memory {
             return Err(DecodeError::TooMuchMemory { memory_bytes_max: self.bytes_max });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_memory(bytes: &[u8]) -> Result<Extent, DecodeError> {
+        scan(bytes, &ScanLimits::for_payload(bytes.len()))
+    }
+
+    /// An array with a 32-bit length.
+    fn array_of(length: u32, element: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0xdd];
+        bytes.extend(length.to_be_bytes());
+        for _ in 0..length {
+            bytes.extend_from_slice(element);
+        }
+        bytes
+    }
+
+    #[test]
+    fn the_first_value_is_measured_and_what_follows_is_not() {
+        for (bytes, length) in [
+            (&[0x07, 0xc1][..], 1),
+            (&[0x90, 0xc1], 1),
+            (&[0x80, 0xc1], 1),
+            (&[0x92, 0x90, 0x80, 0xc1], 3),
+            (&[0x82, 0x01, 0x91, 0xc0, 0xa1, b'k', 0xc3, 0xc1], 7),
+            (&[0xc7, 2, 5, 1, 2, 0xc1], 5),
+        ] {
+            assert_eq!(with_memory(bytes).map(|extent| extent.bytes), Ok(length), "{bytes:02x?}");
+        }
+    }
+
+    #[test]
+    fn a_length_that_cannot_be_there_is_refused_at_once() {
+        for bytes in [
+            &[0xdd, 0xff, 0xff, 0xff, 0xff][..], // an array of 2^32 - 1
+            &[0xdf, 0xff, 0xff, 0xff, 0xff],     // a map
+            &[0xdb, 0xff, 0xff, 0xff, 0xff],     // a string
+            &[0xc6, 0xff, 0xff, 0xff, 0xff],     // a byte string
+            &[0xc9, 0xff, 0xff, 0xff, 0xff, 0],  // an extension
+            &[0x92, 0xc0],
+            &[0x82, 0xc0, 0xc0, 0xc0],
+            &[],
+        ] {
+            assert_eq!(with_memory(bytes), Err(DecodeError::Truncated), "{bytes:02x?}");
+        }
+    }
+
+    #[test]
+    fn the_marker_without_a_meaning_is_refused() {
+        assert_eq!(with_memory(&[0x91, 0xc1]), Err(DecodeError::ReservedMarker));
+    }
+
+    #[test]
+    fn nesting_is_bounded_whether_or_not_anything_is_inside() {
+        for innermost in [0x90, 0x80] {
+            let nested = |levels: usize| {
+                let mut bytes = vec![0x91; levels - 1];
+                bytes.push(innermost);
+                bytes
+            };
+            assert!(with_memory(&nested(NESTING_MAX)).is_ok());
+            let too_deep = Err(DecodeError::TooDeep { nesting_max: NESTING_MAX });
+            assert_eq!(with_memory(&nested(NESTING_MAX + 1)), too_deep);
+            assert_eq!(with_memory(&nested(10_000_000)), too_deep);
+            let limits = ScanLimits { nesting_max: 2, ..ScanLimits::trusted() };
+            assert!(scan(&nested(2), &limits).is_ok());
+            assert_eq!(scan(&nested(3), &limits), Err(DecodeError::TooDeep { nesting_max: 2 }));
+            let unlimited = ScanLimits { nesting_max: usize::MAX, ..ScanLimits::trusted() };
+            assert_eq!(scan(&nested(NESTING_MAX + 1), &unlimited), too_deep);
+        }
+    }
+
+    #[test]
+    fn many_keys_of_depth_do_not_add_up() {
+        let mut side_by_side = array_of(1_000, &[0x91, 0x91, 0xc0]);
+        assert!(with_memory(&side_by_side).is_ok());
+        side_by_side.truncate(side_by_side.len() - 1);
+        assert_eq!(with_memory(&side_by_side), Err(DecodeError::Truncated));
+    }
+
+    #[test]
+    fn honest_lists_pass() {
+        let f32s = [0xca, 0x3f, 0x80, 0, 0];
+        let f64s = [0xcb, 0x3f, 0xf0, 0, 0, 0, 0, 0, 0];
+        for bytes in [
+            array_of(2_000_000, &f32s),
+            array_of(1_000_000, &f64s),
+            array_of(100_000, &f64s),
+            array_of(1_000_000, &[7]),
+        ] {
+            assert!(with_memory(&bytes).is_ok(), "{} bytes", bytes.len());
+        }
+    }
+
+    #[test]
+    fn the_longest_honest_payloads_pass() {
+        const FRAME: u32 = 64 * 1024 * 1024;
+        let mut bin = vec![0xc6];
+        bin.extend((FRAME - 5).to_be_bytes());
+        bin.resize(FRAME as usize, 0);
+        assert!(with_memory(&bin).is_ok());
+        // Only the budget: building the list would take the test's time.
+        let f32s = FRAME as usize / 5;
+        assert!(f32s * VALUE_BYTES < ScanLimits::for_payload(FRAME as usize).memory_bytes_max);
+    }
+
+    #[test]
+    fn a_payload_that_is_all_markers_is_refused() {
+        let mib_4 = 4 * 1024 * 1024;
+        for element in [&[0xc0][..], &[0x90], &[0xa0]] {
+            assert!(
+                matches!(with_memory(&array_of(mib_4, element)), Err(DecodeError::TooMuchMemory { .. })),
+                "{element:02x?}"
+            );
+        }
+        let mut map = vec![0xdf];
+        map.extend((mib_4 / 2).to_be_bytes());
+        map.resize(5 + mib_4 as usize, 0xc0);
+        assert!(matches!(with_memory(&map), Err(DecodeError::TooMuchMemory { .. })));
+    }
+
+    #[test]
+    fn a_scanned_value_ends_where_it_ends() {
+        let limits = ScanLimits::trusted();
+        let (scanned, rest) = Scanned::first(&[0x91, 7, 8], &limits).expect("well formed");
+        assert_eq!((scanned.as_bytes(), rest), (&[0x91, 7][..], &[8][..]));
+        assert_eq!(
+            Scanned::whole(&[0x91, 7, 8], &limits).map(|_| ()),
+            Err(DecodeError::Trailing { bytes: 1 })
+        );
     }
 }

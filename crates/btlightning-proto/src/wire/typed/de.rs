@@ -126,9 +126,13 @@ impl<'de> serde::Deserializer<'de> for &mut Deserializer<'de> {
         if name != rmpv::MSGPACK_EXT_STRUCT_NAME {
             return visitor.visit_newtype_struct(self);
         }
-        match self.head()? {
-            (Head::Ext(tag, bytes), _) => visitor.visit_newtype_struct(Ext { tag, bytes }),
-            _ => Err(DecodeError::Unexpected { expected: "an extension" }),
+        match self.peek()? {
+            Head::Ext(tag, bytes) => {
+                self.head()?;
+                visitor.visit_newtype_struct(Ext { tag, bytes })
+            }
+            // btlightning 0.2 makes an array of a typed extension; its visitor reads one as it reads the other.
+            _ => visitor.visit_newtype_struct(self),
         }
     }
 

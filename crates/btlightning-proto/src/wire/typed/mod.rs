@@ -20,6 +20,10 @@
 //!
 //! The payload itself is a map with string keys: a struct, a map, or a variant that holds something. Its keys are
 //! turned into strings if they are not (`1` into `"1"`), at the outermost level only.
+//!
+//! All of these come back as what they were, with two exceptions that serde makes: `Some(None)` and `Some(())` come
+//! back as `None`, and a unit variant does not come back out of a flattened, untagged or internally tagged type,
+//! because serde buffers those and takes a number there for a number.
 
 mod de;
 mod key;
