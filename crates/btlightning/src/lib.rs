@@ -1,1 +1,43 @@
-//! placeholder
+//! QUIC transport for Bittensor: one authenticated, encrypted, persistent connection per validator and miner.
+//!
+//! A validator is a [`LightningClient`]: it holds a connection to each of many miners and asks them things. A miner is a
+//! [`LightningServer`]: it answers. Both are known to each other by their sr25519 hotkeys. The wire protocol and the API
+//! are those of the published btlightning 0.2, so that either side can change to this one without asking the other.
+//!
+//! Two ways lead to the same wire:
+//!
+//! - [`LightningClient::call`], [`fan_out`](LightningClient::fan_out), [`LightningServer::register`]: values of your own
+//!   types, encoded into the frame and decoded from it; precise errors; timings with every answer; handlers that are told
+//!   who calls.
+//! - [`LightningClient::query_axon`] and the published handler traits: maps of dynamic values, as existing programs use
+//!   them.
+//!
+//! # Features
+//! - `btwallet`: signers from Bittensor wallet files ([`BtWalletSigner`](signing)).
+
+pub mod client;
+mod compat;
+pub mod error;
+pub mod server;
+pub mod signing;
+#[doc(hidden)]
+pub mod transport;
+pub mod util;
+
+use btlightning_proto::wire;
+
+pub use btlightning_proto::identity::{Hotkey, HotkeyError};
+pub use btlightning_proto::peers::{PeerAddr, QuicAxonInfo};
+pub use btlightning_proto::wire::{
+    DEFAULT_MAX_FRAME_PAYLOAD, HandshakeRequest, HandshakeResponse, MessageType, QuicRequest, QuicResponse,
+    SynapsePacket, SynapseResponse, parse_frame_header,
+};
+
+pub use self::client::{
+    CallError, CallOptions, ChunkStream, DialError, FanOut, LightningClient, LightningClientConfig,
+    LightningClientConfigBuilder, NamesMiner, Peer, PeerChanges, PeerChangesLagged, PeerError, PeerState,
+    Phase, Reply, StreamingResponse, Timings,
+};
+pub use self::compat::types;
+pub use self::error::{LightningError, Result};
+pub use self::signing::{CallbackSigner, Signer, Sr25519Signer};

@@ -1,0 +1,236 @@
+//! What a client can be told, with every default in one place.
+
+use std::time::Duration;
+
+use btlightning_proto::peers::BackoffPolicy;
+
+use crate::error::{LightningError, Result};
+use crate::transport::endpoint::Liveness;
+use crate::wire::DEFAULT_MAX_FRAME_PAYLOAD;
+
+/// The smallest frame limit that may be set, in bytes: 1 MiB.
+const FRAME_PAYLOAD_BYTES_LEAST: usize = 1024 * 1024;
+
+/// The largest frame limit that may be set, in bytes: what the length field of a frame can say.
+const FRAME_PAYLOAD_BYTES_MOST: usize = u32::MAX as usize;
+
+/// How a [`LightningClient`](crate::LightningClient) behaves.
+///
+/// Take the defaults and change what you must:
+///
+/// ```
+/// use std::time::Duration;
+/// use btlightning::LightningClientConfig;
+///
+/// let config = LightningClientConfig { connect_timeout: Duration::from_secs(3), ..Default::default() };
+/// # let _ = config;
+/// ```
+#[derive(Debug, Clone)]
+pub struct LightningClientConfig {
+    /// The most that one dial may take, from the first packet to the verified handshake. Default: 10 s. Not zero.
+    pub connect_timeout: Duration,
+    /// A connection on which nothing arrives for this long is dead. Default: 150 s. Not zero.
+    pub idle_timeout: Duration,
+    /// A packet is sent after this long a silence. Default: 30 s. Not zero, and below `idle_timeout`.
+    pub keep_alive_interval: Duration,
+    /// The pause after the first failed dial; it doubles from there, with jitter. Default: 1 s. Not zero.
+    pub reconnect_initial_backoff: Duration,
+    /// The longest pause between two dials. Default: 60 s. At least `reconnect_initial_backoff`.
+    pub reconnect_max_backoff: Duration,
+    /// How many failed dials in a row lead to slow probes. Default: 5. At least 1.
+    pub reconnect_max_retries: u32,
+    /// The pause between slow probes; it grows while a miner stays away. `None`: no probes, the miner is left alone
+    /// until the registry names it again. Default: 60 s. Not zero.
+    pub reconnect_slow_probe_interval: Option<Duration>,
+    /// The most addresses that connections are held to. Default: 1024. At least 1. In the worst case each connection
+    /// holds 16 MiB of answers that nobody has read yet.
+    pub max_connections: usize,
+    /// The largest frame that is sent or accepted, in bytes. Default: 64 MiB. From 1 MiB to `u32::MAX`.
+    pub max_frame_payload_bytes: usize,
+    /// The most bytes of all chunks of one streaming answer. Default: 64 MiB. At least `max_frame_payload_bytes`.
+    pub max_stream_payload_bytes: usize,
+    /// The longest wait for each chunk of a streaming answer. `None`: as long as `query_timeout`. Default: `None`.
+    /// Not zero.
+    pub stream_chunk_timeout: Option<Duration>,
+    /// The most that a query without a timeout of its own may take, the wait for a connection included. Default: 60 s,
+    /// twice what a miner's handler is given by default. Not zero.
+    pub query_timeout: Duration,
+}
+
+impl Default for LightningClientConfig {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(150),
+            keep_alive_interval: Duration::from_secs(30),
+            reconnect_initial_backoff: Duration::from_secs(1),
+            reconnect_max_backoff: Duration::from_secs(60),
+            reconnect_max_retries: 5,
+            reconnect_slow_probe_interval: Some(Duration::from_secs(60)),
+            max_connections: 1024,
+            max_frame_payload_bytes: DEFAULT_MAX_FRAME_PAYLOAD,
+            max_stream_payload_bytes: DEFAULT_MAX_FRAME_PAYLOAD,
+            stream_chunk_timeout: None,
+            query_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+impl LightningClientConfig {
+    /// A builder that starts from the defaults and checks what it is told.
+    pub fn builder() -> LightningClientConfigBuilder {
+        LightningClientConfigBuilder { config: Self::default() }
+    }
+
+    /// Checks every bound.
+    pub(crate) fn validate(&self) -> Result<()> {
+        let durations = [
+            ("connect_timeout", Some(self.connect_timeout)),
+            ("idle_timeout", Some(self.idle_timeout)),
+            ("keep_alive_interval", Some(self.keep_alive_interval)),
+            ("reconnect_initial_backoff", Some(self.reconnect_initial_backoff)),
+            ("reconnect_max_backoff", Some(self.reconnect_max_backoff)),
+            ("reconnect_slow_probe_interval", self.reconnect_slow_probe_interval),
+            ("stream_chunk_timeout", self.stream_chunk_timeout),
+            ("query_timeout", Some(self.query_timeout)),
+        ];
+        for (name, duration) in durations {
+            require(duration != Some(Duration::ZERO), || format!("{name} must be non-zero"))?;
+        }
+        require(self.keep_alive_interval < self.idle_timeout, || {
+            format!(
+                "keep_alive_interval ({:?}) must be less than idle_timeout ({:?})",
+                self.keep_alive_interval, self.idle_timeout
+            )
+        })?;
+        require(self.reconnect_initial_backoff <= self.reconnect_max_backoff, || {
+            format!(
+                "reconnect_initial_backoff ({:?}) must be at most reconnect_max_backoff ({:?})",
+                self.reconnect_initial_backoff, self.reconnect_max_backoff
+            )
+        })?;
+        require(self.reconnect_max_retries >= 1, || "reconnect_max_retries must be at least 1".to_owned())?;
+        require(self.max_connections >= 1, || "max_connections must be at least 1".to_owned())?;
+        let frame = self.max_frame_payload_bytes;
+        require((FRAME_PAYLOAD_BYTES_LEAST..=FRAME_PAYLOAD_BYTES_MOST).contains(&frame), || {
+            format!(
+                "max_frame_payload_bytes ({frame}) must be from {FRAME_PAYLOAD_BYTES_LEAST} to {FRAME_PAYLOAD_BYTES_MOST}"
+            )
+        })?;
+        require(self.max_stream_payload_bytes >= frame, || {
+            format!(
+                "max_stream_payload_bytes ({}) must be at least max_frame_payload_bytes ({frame})",
+                self.max_stream_payload_bytes
+            )
+        })
+    }
+
+    pub(crate) fn liveness(&self) -> Liveness {
+        Liveness { idle_timeout: self.idle_timeout, keep_alive_interval: self.keep_alive_interval }
+    }
+
+    pub(crate) fn backoff(&self) -> BackoffPolicy {
+        BackoffPolicy {
+            initial: self.reconnect_initial_backoff,
+            max: self.reconnect_max_backoff,
+            retries_max: self.reconnect_max_retries,
+            slow_probe: self.reconnect_slow_probe_interval,
+        }
+    }
+
+    /// The longest wait for one chunk of a streaming answer.
+    pub(crate) fn chunk_timeout(&self) -> Duration {
+        self.stream_chunk_timeout.unwrap_or(self.query_timeout)
+    }
+}
+
+fn require(holds: bool, otherwise: impl FnOnce() -> String) -> Result<()> {
+    if holds { Ok(()) } else { Err(LightningError::Config(otherwise())) }
+}
+
+/// Builds a [`LightningClientConfig`]; each method sets the field of its name.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct LightningClientConfigBuilder {
+    config: LightningClientConfig,
+}
+
+macro_rules! setters {
+    ($($name:ident: $type:ty => $value:expr;)*) => {$(
+        #[doc = concat!("Sets [`LightningClientConfig::", stringify!($name), "`].")]
+        pub fn $name(mut self, val: $type) -> Self {
+            self.config.$name = $value(val);
+            self
+        }
+    )*};
+}
+
+/// A setting as it is given.
+fn plain<T>(val: T) -> T {
+    val
+}
+
+impl LightningClientConfigBuilder {
+    setters! {
+        connect_timeout: Duration => plain;
+        idle_timeout: Duration => plain;
+        keep_alive_interval: Duration => plain;
+        reconnect_initial_backoff: Duration => plain;
+        reconnect_max_backoff: Duration => plain;
+        reconnect_max_retries: u32 => plain;
+        reconnect_slow_probe_interval: Option<Duration> => plain;
+        max_connections: usize => plain;
+        max_frame_payload_bytes: usize => plain;
+        max_stream_payload_bytes: usize => plain;
+        stream_chunk_timeout: Duration => Some;
+        query_timeout: Duration => plain;
+    }
+
+    /// The configuration, checked.
+    ///
+    /// # Errors
+    /// [`LightningError::Config`] names the first setting that is out of its bounds.
+    pub fn build(self) -> Result<LightningClientConfig> {
+        self.config.validate()?;
+        Ok(self.config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(change: impl FnOnce(&mut LightningClientConfig)) -> String {
+        let mut config = LightningClientConfig::default();
+        change(&mut config);
+        match config.validate() {
+            Err(LightningError::Config(why)) => why,
+            other => panic!("expected a Config error, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        LightningClientConfig::default().validate().unwrap();
+        LightningClientConfig::builder().build().unwrap();
+    }
+
+    #[test]
+    fn each_bound_is_checked_and_names_its_setting() {
+        assert!(refused(|c| c.connect_timeout = Duration::ZERO).contains("connect_timeout"));
+        assert!(refused(|c| c.idle_timeout = Duration::ZERO).contains("idle_timeout"));
+        assert!(refused(|c| c.keep_alive_interval = c.idle_timeout).contains("keep_alive_interval"));
+        assert!(
+            refused(|c| c.reconnect_initial_backoff = Duration::from_secs(61)).contains("reconnect_initial")
+        );
+        assert!(refused(|c| c.reconnect_max_backoff = Duration::ZERO).contains("reconnect_max_backoff"));
+        assert!(refused(|c| c.reconnect_max_retries = 0).contains("reconnect_max_retries"));
+        assert!(refused(|c| c.reconnect_slow_probe_interval = Some(Duration::ZERO)).contains("slow_probe"));
+        assert!(refused(|c| c.max_connections = 0).contains("max_connections"));
+        assert!(refused(|c| c.max_frame_payload_bytes = FRAME_PAYLOAD_BYTES_LEAST - 1).contains("max_frame"));
+        assert!(refused(|c| c.max_frame_payload_bytes = FRAME_PAYLOAD_BYTES_MOST + 1).contains("max_frame"));
+        assert!(refused(|c| c.max_stream_payload_bytes = 1 << 20).contains("max_stream_payload_bytes"));
+        assert!(refused(|c| c.stream_chunk_timeout = Some(Duration::ZERO)).contains("stream_chunk_timeout"));
+        assert!(refused(|c| c.query_timeout = Duration::ZERO).contains("query_timeout"));
+    }
+}

@@ -1,0 +1,103 @@
+//! Many miners, one request, one deadline; the answers come as they arrive.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::call::{self, CallOptions, EncodedRequest, Reply};
+use super::error::CallError;
+use super::route::Route;
+use super::shared::Shared;
+
+/// The answers of a fan-out, in the order in which they arrive. Made by
+/// [`LightningClient::fan_out`](crate::LightningClient::fan_out). Dropping it cancels the calls that are still out.
+#[derive(Debug)]
+#[must_use = "dropping a fan-out cancels it"]
+pub struct FanOut<A> {
+    calls: JoinSet<Answered<A>>,
+    /// Those that could not be asked at all.
+    failed: Vec<Answered<A>>,
+}
+
+/// A miner, as the caller named it, and its answer.
+pub type Answered<A> = (String, Result<Reply<A>, CallError>);
+
+impl<A: DeserializeOwned + Send + 'static> FanOut<A> {
+    /// Asks every miner that has a route; the others fail as they are listed.
+    pub(crate) fn start(
+        shared: &Arc<Shared>,
+        request: &EncodedRequest,
+        routes: Vec<(String, Result<Route, CallError>)>,
+        options: CallOptions,
+    ) -> Self {
+        let asked = Instant::now();
+        let bounds = options.bounds(shared, asked);
+        let mut fan_out = Self { calls: JoinSet::new(), failed: Vec::new() };
+        for (name, route) in routes {
+            match route {
+                Err(error) => fan_out.failed.push((name, Err(error))),
+                Ok(route) => {
+                    let (shared, request) = (shared.clone(), request.clone());
+                    fan_out.calls.spawn(async move {
+                        let reply = call::typed(&shared, &route, &request, &bounds, asked).await;
+                        (name, reply)
+                    });
+                }
+            }
+        }
+        fan_out
+    }
+}
+
+impl<A: 'static> FanOut<A> {
+    /// The next answer, or `None` when all are in. Ends at the deadline at the latest. Cancel-safe: no answer is lost
+    /// when the future is dropped.
+    pub async fn next(&mut self) -> Option<Answered<A>> {
+        std::future::poll_fn(|cx| self.poll_answer(cx)).await
+    }
+
+    /// How many answers are still to come.
+    pub fn len(&self) -> usize {
+        self.calls.len() + self.failed.len()
+    }
+
+    /// Whether all answers are in.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Option<Answered<A>>> {
+        if let Some(failed) = self.failed.pop() {
+            return Poll::Ready(Some(failed));
+        }
+        match self.calls.poll_join_next(cx) {
+            Poll::Ready(Some(Ok(answered))) => Poll::Ready(Some(answered)),
+            // Only a panic in the caller's own Deserialize ends a call this way; it belongs to the caller.
+            Poll::Ready(Some(Err(error))) if error.is_panic() => {
+                std::panic::resume_unwind(error.into_panic())
+            }
+            // Cancelled: the runtime is going down, and nobody is left to ask.
+            Poll::Ready(Some(Err(_)) | None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<A: 'static> Stream for FanOut<A> {
+    type Item = Answered<A>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_answer(cx)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.len(), Some(self.len()))
+    }
+}
+
+impl<A> Unpin for FanOut<A> {}

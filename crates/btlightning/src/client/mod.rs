@@ -1,0 +1,209 @@
+//! The validator's side: connections to many miners, kept up by supervisors, and the calls made over them.
+//!
+//! [`LightningClient`] is the door. Behind it every address has a [`slot`] with a [`supervisor`] that alone
+//! [`dial`]s it; a call finds its [`route`], waits on the slot where that makes sense, and makes one [`exchange`].
+
+mod call;
+mod config;
+mod dial;
+mod error;
+mod exchange;
+mod fan_out;
+mod peers;
+mod published;
+mod registry;
+mod route;
+mod shared;
+mod slot;
+mod stream;
+mod supervisor;
+
+use std::sync::Arc;
+
+use btlightning_proto::identity::Hotkey;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use self::call::EncodedRequest;
+pub use self::call::{CallOptions, NamesMiner, Reply, Timings};
+pub use self::config::{LightningClientConfig, LightningClientConfigBuilder};
+pub use self::dial::DialError;
+pub use self::error::{CallError, PeerError, Phase};
+pub use self::fan_out::{Answered, FanOut};
+pub use self::peers::{PEER_CHANGES_MAX, Peer, PeerChanges, PeerChangesLagged, PeerState};
+use self::shared::Shared;
+pub use self::stream::{ChunkStream, StreamingResponse};
+use crate::error::Result;
+use crate::transport::close::CloseReason;
+use crate::transport::network::{Network, UdpNetwork};
+
+/// A validator's connections to its miners.
+///
+/// Set a signer, name the miners, ask them:
+///
+/// ```no_run
+/// # async fn example(seed: [u8; 32]) -> Result<(), Box<dyn std::error::Error>> {
+/// use btlightning::{LightningClient, QuicAxonInfo, Sr25519Signer};
+///
+/// #[derive(serde::Serialize)]
+/// struct Question { prompt: String }
+/// #[derive(serde::Deserialize)]
+/// struct Answer { text: String }
+///
+/// let hotkey = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY";
+/// let miner = "5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty";
+/// let mut client = LightningClient::new(hotkey.into());
+/// client.set_signer(Box::new(Sr25519Signer::from_seed(seed)));
+/// client.initialize_connections(vec![QuicAxonInfo::new(miner.into(), "192.0.2.7".into(), 8443, 4)]).await?;
+///
+/// let reply = client.call::<_, Answer>(miner, "Ask", &Question { prompt: "why?".into() }).await?;
+/// println!("{} after {:?}", reply.value.text, reply.timings.last_byte);
+/// client.close_all_connections().await?;
+/// # Ok(()) }
+/// ```
+///
+/// Dropping the client closes its connections, without waiting until the peers have heard of it.
+pub struct LightningClient {
+    shared: Arc<Shared>,
+}
+
+impl LightningClient {
+    /// A client over the operating system's UDP, or over `network` in tests.
+    ///
+    /// # Errors
+    /// `Config` when a setting is out of its bounds.
+    #[doc(hidden)]
+    pub fn with_network(
+        wallet_hotkey: String,
+        config: LightningClientConfig,
+        network: Arc<dyn Network>,
+    ) -> Result<Self> {
+        config.validate()?;
+        Ok(Self { shared: Arc::new(Shared::new(&wallet_hotkey, config, network)?) })
+    }
+
+    /// Asks `miner` and decodes its answer straight from the frame.
+    ///
+    /// Takes at most the client's `query_timeout`, the wait for a connection included. Cancel-safe: dropping the future
+    /// stops the query on the wire; whether the miner has done the work by then is not known.
+    ///
+    /// # Errors
+    /// [`CallError`] says what went wrong and whether the same call [may succeed later](CallError::is_retryable).
+    pub async fn call<Q: Serialize + ?Sized, A: DeserializeOwned>(
+        &self,
+        miner: impl NamesMiner,
+        synapse_type: &str,
+        request: &Q,
+    ) -> std::result::Result<Reply<A>, CallError> {
+        self.call_with(miner, synapse_type, request, CallOptions::new()).await
+    }
+
+    /// [`call`](Self::call) with bounds of its own.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub async fn call_with<Q: Serialize + ?Sized, A: DeserializeOwned>(
+        &self,
+        miner: impl NamesMiner,
+        synapse_type: &str,
+        request: &Q,
+        options: CallOptions,
+    ) -> std::result::Result<Reply<A>, CallError> {
+        let asked = Instant::now();
+        let request = self.encode(synapse_type, request)?;
+        let route = registry::route(&self.shared, &miner)?;
+        call::typed(&self.shared, &route, &request, &options.bounds(&self.shared, asked), asked).await
+    }
+
+    /// Asks `miner` for an answer in chunks. Returns when the first chunk, or the miner's refusal, is there.
+    ///
+    /// The wait until then is bounded by `options`, each later chunk by `stream_chunk_timeout`. Cancel-safe as
+    /// [`call`](Self::call).
+    ///
+    /// # Errors
+    /// As [`call`](Self::call). What the miner says is told by [`ChunkStream::next`].
+    pub async fn call_stream<Q: Serialize + ?Sized>(
+        &self,
+        miner: impl NamesMiner,
+        synapse_type: &str,
+        request: &Q,
+        options: CallOptions,
+    ) -> std::result::Result<ChunkStream, CallError> {
+        let asked = Instant::now();
+        let request = self.encode(synapse_type, request)?;
+        let route = registry::route(&self.shared, &miner)?;
+        stream::open(&self.shared, &route, &request, &options.bounds(&self.shared, asked), asked).await
+    }
+
+    /// Asks many miners at once, under one deadline. The request is encoded once. The answers come as they arrive; every
+    /// miner has exactly one, be it an error.
+    ///
+    /// ```no_run
+    /// # async fn example(client: btlightning::LightningClient, miners: Vec<String>) -> Result<(), btlightning::CallError> {
+    /// use std::time::Duration;
+    /// use btlightning::CallOptions;
+    /// # #[derive(serde::Serialize)] struct Question { prompt: String }
+    /// # #[derive(serde::Deserialize)] struct Answer { text: String }
+    ///
+    /// let question = Question { prompt: "why?".into() };
+    /// let options = CallOptions::new().timeout(Duration::from_secs(5));
+    /// let mut answers = client.fan_out::<_, Answer>(&miners, "Ask", &question, options)?;
+    /// while let Some((miner, answer)) = answers.next().await {
+    ///     match answer {
+    ///         Ok(reply) => println!("{miner}: {} in {:?}", reply.value.text, reply.timings.last_byte),
+    ///         Err(error) => println!("{miner}: {} ({error})", error.reason()),
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`CallError::Encode`] when the request cannot be encoded; everything else is an answer in the list.
+    pub fn fan_out<Q: Serialize + ?Sized, A: DeserializeOwned + Send + 'static>(
+        &self,
+        miners: impl IntoIterator<Item = impl NamesMiner>,
+        synapse_type: &str,
+        request: &Q,
+        options: CallOptions,
+    ) -> std::result::Result<FanOut<A>, CallError> {
+        let request = self.encode(synapse_type, request)?;
+        let routes =
+            miners.into_iter().map(|miner| (miner.name(), registry::route(&self.shared, &miner))).collect();
+        Ok(FanOut::start(&self.shared, &request, routes, options))
+    }
+
+    /// How things stand with every miner, now.
+    pub fn peers(&self) -> Vec<Peer> {
+        self.shared.registry.peers()
+    }
+
+    /// How things stand with one miner, now; `None` if it is not in the registry.
+    pub fn peer_state(&self, hotkey: &Hotkey) -> Option<PeerState> {
+        self.shared.registry.find(hotkey).map(|route| route.slot.peer(route.hotkey).state)
+    }
+
+    /// Every change of any miner's state from now on.
+    pub fn peer_changes(&self) -> PeerChanges {
+        self.shared.feed.subscribe()
+    }
+
+    fn encode<Q: Serialize + ?Sized>(
+        &self,
+        synapse_type: &str,
+        request: &Q,
+    ) -> std::result::Result<EncodedRequest, CallError> {
+        Ok(EncodedRequest::typed(synapse_type, request, self.shared.config.max_frame_payload_bytes)?)
+    }
+}
+
+impl Drop for LightningClient {
+    fn drop(&mut self) {
+        self.shared.registry.close_all(CloseReason::ClientShutdown, &self.shared.feed);
+    }
+}
+
+/// The network of a client that was given none.
+fn udp() -> Arc<dyn Network> {
+    Arc::new(UdpNetwork)
+}

@@ -1,0 +1,210 @@
+//! The published calls, on top of the newer ones: dynamic payloads, and errors with a class and a sentence.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use btlightning_proto::peers::QuicAxonInfo;
+use btlightning_proto::wire::{QuicRequest, QuicResponse, encode_map};
+use tokio::time::Instant;
+use tracing::info;
+
+use super::call::{self, CallOptions, EncodedRequest};
+use super::error::CallError;
+use super::slot::SlotState;
+use super::stream::{self, StreamingResponse};
+use super::{LightningClient, LightningClientConfig, registry, udp};
+use crate::error::{LightningError, Result};
+use crate::signing::Signer;
+use crate::transport::close::CloseReason;
+
+/// How long an orderly close waits until the peers have heard of it.
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
+
+impl LightningClient {
+    /// A client with the default configuration for the validator with this hotkey (SS58).
+    ///
+    /// # Panics
+    /// When the operating system gives no thread for signature work; [`with_config`](Self::with_config) reports that
+    /// as an error.
+    pub fn new(wallet_hotkey: String) -> Self {
+        match Self::with_config(wallet_hotkey, LightningClientConfig::default()) {
+            Ok(client) => client,
+            Err(error) => panic!("a client with the default configuration: {error}"),
+        }
+    }
+
+    /// A client with a configuration.
+    ///
+    /// # Errors
+    /// `Config` when a setting is out of its bounds. A hotkey that is not valid is reported by the first dial.
+    pub fn with_config(wallet_hotkey: String, config: LightningClientConfig) -> Result<Self> {
+        Self::with_network(wallet_hotkey, config, udp())
+    }
+
+    /// Who signs for the validator's hotkey. Without one every dial fails.
+    pub fn set_signer(&mut self, signer: Box<dyn Signer>) {
+        self.shared.set_signer(Arc::from(signer));
+    }
+
+    /// Signs with a hotkey from wallet files: `wallet_path/wallet_name/hotkeys/hotkey_name`.
+    ///
+    /// # Errors
+    /// `Signing` when the file is not there, or is encrypted and the environment has no password for it.
+    #[cfg(feature = "btwallet")]
+    pub fn set_wallet(&mut self, wallet_name: &str, wallet_path: &str, hotkey_name: &str) -> Result<()> {
+        let signer = crate::signing::BtWalletSigner::from_wallet(wallet_name, wallet_path, hotkey_name)?;
+        self.set_signer(Box::new(signer));
+        Ok(())
+    }
+
+    /// Binds the UDP sockets, IPv4 and IPv6, on the current tokio runtime. Does nothing the second time.
+    ///
+    /// # Errors
+    /// `Connection` when there is no socket of either family; `Config` when the idle timeout is too long for QUIC.
+    pub async fn create_endpoint(&mut self) -> Result<()> {
+        self.shared.open_endpoints()
+    }
+
+    /// Wants `miners` besides those that are wanted already, and dials them all at once. Returns when every dial has
+    /// come to an end, after at most `connect_timeout`; dials that failed go on in the background.
+    ///
+    /// Entries that cannot be dialled and those beyond `max_connections` are logged and left out. Cancel-safe: the dials
+    /// go on.
+    ///
+    /// # Errors
+    /// `Signing` without a signer; otherwise as [`create_endpoint`](Self::create_endpoint). A miner that cannot be
+    /// reached is no error: see [`peers`](Self::peers).
+    pub async fn initialize_connections(&mut self, miners: Vec<QuicAxonInfo>) -> Result<()> {
+        self.create_endpoint().await?;
+        if self.shared.signer().is_none() {
+            return Err(LightningError::Signing("No signer configured".to_owned()));
+        }
+        registry::settled(registry::add(&self.shared, miners)).await;
+        Ok(())
+    }
+
+    /// Wants exactly `miners` from now on: dials the new ones, closes those that are gone, moves those whose address has
+    /// changed, and dials at once those whose connection is down. Returns as
+    /// [`initialize_connections`](Self::initialize_connections) does.
+    ///
+    /// # Errors
+    /// `Connection` before there is an endpoint.
+    pub async fn update_miner_registry(&self, miners: Vec<QuicAxonInfo>) -> Result<()> {
+        if !self.shared.has_endpoints() {
+            return Err(CallError::NotStarted.into());
+        }
+        registry::settled(registry::replace(&self.shared, miners)).await;
+        Ok(())
+    }
+
+    /// Asks a miner and waits for the whole answer, for at most `query_timeout`. A miner that is not in the registry is
+    /// dialled. Cancel-safe as [`call`](Self::call).
+    ///
+    /// A miner's failure is an `Ok` with `success: false`; see [`QuicResponse::into_result`].
+    ///
+    /// # Errors
+    /// `Connection` and `Handshake` when there is no proven connection, `Transport` when the exchange failed or the time
+    /// was up, `Serialization` when request or answer cannot be encoded or decoded.
+    pub async fn query_axon(&self, axon_info: QuicAxonInfo, request: QuicRequest) -> Result<QuicResponse> {
+        self.query(axon_info, request, CallOptions::new()).await
+    }
+
+    /// [`query_axon`](Self::query_axon) that takes at most `timeout`, the wait for a connection included.
+    ///
+    /// # Errors
+    /// As [`query_axon`](Self::query_axon).
+    pub async fn query_axon_with_timeout(
+        &self,
+        axon_info: QuicAxonInfo,
+        request: QuicRequest,
+        timeout: Duration,
+    ) -> Result<QuicResponse> {
+        self.query(axon_info, request, CallOptions::new().timeout(timeout)).await
+    }
+
+    /// Asks a miner for an answer in chunks. Returns when its first frame is there, after at most `query_timeout`.
+    ///
+    /// # Errors
+    /// As [`query_axon`](Self::query_axon).
+    pub async fn query_axon_stream(
+        &self,
+        axon_info: QuicAxonInfo,
+        request: QuicRequest,
+    ) -> Result<StreamingResponse> {
+        let asked = Instant::now();
+        let request = self.encode_dynamic(&request)?;
+        let route = registry::route(&self.shared, &axon_info)?;
+        let bounds = CallOptions::new().bounds(&self.shared, asked);
+        Ok(StreamingResponse::new(stream::open(&self.shared, &route, &request, &bounds, asked).await?))
+    }
+
+    /// The hotkeys in the registry that have proven to be at their address. One stays listed while its connection is
+    /// being made again.
+    pub async fn authenticated_hotkeys(&self) -> HashSet<String> {
+        self.authenticated().map(|hotkey| hotkey.to_string()).collect()
+    }
+
+    /// Figures as text: `total_connections` (live ones), `active_miners` (as many as
+    /// [`authenticated_hotkeys`](Self::authenticated_hotkeys)), and for each address `connection_{ip:port}`: `active`,
+    /// `connecting` or `closed(why)`. Programs read [`peers`](Self::peers) instead.
+    ///
+    /// # Errors
+    /// None.
+    pub async fn get_connection_stats(&self) -> Result<HashMap<String, String>> {
+        let slots = self.shared.registry.slots();
+        let live = slots.iter().filter(|slot| matches!(slot.state(), SlotState::Connected(_))).count();
+        let mut stats = HashMap::from([
+            ("total_connections".to_owned(), live.to_string()),
+            ("active_miners".to_owned(), self.authenticated().count().to_string()),
+        ]);
+        for slot in slots {
+            let words = match slot.state() {
+                SlotState::Connected(_) => "active".to_owned(),
+                SlotState::Connecting { .. } => "connecting".to_owned(),
+                SlotState::Waiting { reason, .. } => format!("closed({reason})"),
+                SlotState::Closed => "closed".to_owned(),
+            };
+            stats.insert(format!("connection_{}", slot.addr), words);
+        }
+        Ok(stats)
+    }
+
+    /// Closes every connection (`client_shutdown`) and forgets all miners. Waits up to a second until the peers have
+    /// heard of it. Queries that are out fail; the client can be used again.
+    ///
+    /// # Errors
+    /// None.
+    pub async fn close_all_connections(&self) -> Result<()> {
+        self.shared.registry.close_all(CloseReason::ClientShutdown, &self.shared.feed);
+        // The supervisors close their links when they run next; what they have closed by then is waited for.
+        tokio::task::yield_now().await;
+        let _ = tokio::time::timeout(CLOSE_GRACE, self.shared.drained()).await;
+        info!("all connections are closed");
+        Ok(())
+    }
+
+    async fn query(
+        &self,
+        axon_info: QuicAxonInfo,
+        request: QuicRequest,
+        options: CallOptions,
+    ) -> Result<QuicResponse> {
+        let asked = Instant::now();
+        let request = self.encode_dynamic(&request)?;
+        let route = registry::route(&self.shared, &axon_info)?;
+        let bounds = options.bounds(&self.shared, asked);
+        let reply = call::unary(&self.shared, &route, &request, &bounds, asked).await?;
+        let latency_ms = reply.timings.last_byte.as_secs_f64() * 1000.0;
+        Ok(QuicResponse::from_envelope(&reply.envelope, latency_ms)?)
+    }
+
+    fn encode_dynamic(&self, request: &QuicRequest) -> std::result::Result<EncodedRequest, CallError> {
+        let max = self.shared.config.max_frame_payload_bytes;
+        Ok(EncodedRequest::with(&request.synapse_type, max, |out| encode_map(&request.data, out))?)
+    }
+
+    fn authenticated(&self) -> impl Iterator<Item = btlightning_proto::identity::Hotkey> {
+        self.shared.registry.slots().into_iter().filter_map(|slot| slot.authenticated())
+    }
+}

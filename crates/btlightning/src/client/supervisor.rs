@@ -1,0 +1,156 @@
+//! The supervisor of one address. It alone dials, so there is never more than one dial an address, and a query that is
+//! cancelled leaves nothing half done: it only ever waited.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use btlightning_proto::peers::{Backoff, Pause};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::dial::{self, DialError, Link};
+use super::shared::Shared;
+use super::slot::{LinkFault, Slot, SlotState};
+use crate::transport::close::{self, CloseReason};
+
+/// A link that lived for this long was a good one: when it is lost, the count of failures starts anew.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
+
+/// Runs the slot until it is closed.
+pub(crate) async fn supervise(shared: Arc<Shared>, slot: Arc<Slot>) {
+    let mut supervisor = Supervisor {
+        backoff: Backoff::new(shared.config.backoff()),
+        failures: 0,
+        free_redial_after: Instant::now(),
+        shared,
+        slot,
+    };
+    while supervisor.turn().await.is_continue() {}
+}
+
+struct Supervisor {
+    shared: Arc<Shared>,
+    slot: Arc<Slot>,
+    backoff: Backoff,
+    /// Failed dials and short-lived links since the last stable link.
+    failures: u32,
+    /// A lost link is dialled again without a pause, but not more often than this allows.
+    free_redial_after: Instant,
+}
+
+type Turn = std::ops::ControlFlow<()>;
+
+impl Supervisor {
+    /// One dial, the link's life if it succeeded, and the pause after.
+    async fn turn(&mut self) -> Turn {
+        self.enter(SlotState::Connecting { attempt: self.failures.saturating_add(1) });
+        let dialled = tokio::select! {
+            dialled = self.dial() => dialled,
+            _ = self.slot.closing() => return Turn::Break(()),
+        };
+        let failure = match dialled {
+            Err(failure) => failure,
+            Ok(link) => {
+                let began = Instant::now();
+                let lost = match self.live(link).await {
+                    Ok(lost) => lost,
+                    Err(()) => return Turn::Break(()),
+                };
+                if began.elapsed() >= STABLE_AFTER {
+                    self.backoff.reset();
+                    self.failures = 0;
+                }
+                let now = Instant::now();
+                if now >= self.free_redial_after {
+                    self.free_redial_after = now + STABLE_AFTER;
+                    return Turn::Continue(());
+                }
+                lost
+            }
+        };
+        self.pause(failure).await
+    }
+
+    /// Dials, and turns away whoever is not wanted here.
+    async fn dial(&self) -> Result<Arc<Link>, DialError> {
+        let link = dial::dial(&self.shared, &self.slot.addr).await?;
+        if !self.slot.wants(&link.proven) {
+            return Err(dial::reject(&link, &self.slot.addr));
+        }
+        Ok(Arc::new(link))
+    }
+
+    /// Announces the link and waits for its end: `Ok` when it was lost, `Err` when the slot was closed.
+    async fn live(&self, link: Arc<Link>) -> Result<DialError, ()> {
+        info!("connected to {} at {}", link.proven, self.slot.addr);
+        self.enter(SlotState::Connected(link.clone()));
+        let lost = tokio::select! {
+            reason = self.slot.closing() => {
+                reason.close(&link.connection);
+                return Err(());
+            }
+            error = link.connection.closed() => DialError::Lost(close::describe(&error)),
+            fault = self.slot.given_up(&link) => self.drop_link(&link, fault),
+        };
+        info!("connection to {} at {} is gone: {lost}", link.proven, self.slot.addr);
+        Ok(lost)
+    }
+
+    fn drop_link(&self, link: &Link, fault: LinkFault) -> DialError {
+        match fault {
+            LinkFault::Silent => {
+                CloseReason::ClientShutdown.close(&link.connection);
+                DialError::Lost("nothing came back on it while queries were waiting".to_owned())
+            }
+            LinkFault::Unwanted(reason) => {
+                reason.close(&link.connection);
+                self.slot.wrong_hotkey(link)
+            }
+        }
+    }
+
+    /// Waits until the next dial is due or asked for.
+    async fn pause(&mut self, failure: DialError) -> Turn {
+        self.failures = self.failures.saturating_add(1);
+        if failure.is_refusal() {
+            self.backoff.refused();
+        }
+        let pause = self.backoff.next_pause(self.shared.entropy());
+        let (length, slow) = match pause {
+            Pause::Retry(length) => (Some(length), false),
+            Pause::Probe(length) => (Some(length), true),
+            Pause::GiveUp => (None, true),
+        };
+        let until = length.map(|length| Instant::now() + length);
+        let reason = Arc::new(failure);
+        match length {
+            Some(length) if slow => debug!("{}: {reason}; next probe in {length:.1?}", self.slot.addr),
+            Some(length) => warn!("{}: {reason}; next dial in {length:.1?}", self.slot.addr),
+            None => warn!("{}: {reason}; left alone until the registry names it again", self.slot.addr),
+        }
+        self.enter(SlotState::Waiting {
+            until: until.map(Instant::into_std),
+            failures: self.failures,
+            slow,
+            reason,
+        });
+        tokio::select! {
+            () = sleep_until(until) => {}
+            () = self.slot.redial_asked() => {}
+            _ = self.slot.closing() => return Turn::Break(()),
+        }
+        Turn::Continue(())
+    }
+
+    fn enter(&self, state: SlotState) {
+        self.slot.enter(state, &self.shared.feed);
+    }
+}
+
+/// Sleeps until then, or for ever.
+async fn sleep_until(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}

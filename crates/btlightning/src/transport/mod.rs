@@ -1,0 +1,11 @@
+//! QUIC, as both sides use it: TLS, sockets, endpoints, frames on streams, close reasons, signature work.
+//!
+//! Everything here serves the client and the server alike and knows neither. No quinn or rustls configuration is
+//! built anywhere else.
+
+pub(crate) mod close;
+pub(crate) mod endpoint;
+pub(crate) mod frame_io;
+pub mod network;
+pub(crate) mod signatures;
+pub(crate) mod tls;
