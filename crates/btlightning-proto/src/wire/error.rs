@@ -1,7 +1,7 @@
 //! What can be wrong with MessagePack: with what a peer sent ([`DecodeError`]), with what a caller hands in
 //! ([`EncodeError`]).
 
-use std::fmt::Display;
+use std::fmt::{self, Display, Write};
 
 use super::frame::FrameError;
 use crate::error::LightningError;
@@ -46,14 +46,15 @@ pub enum DecodeError {
         /// What the string is.
         what: &'static str,
     },
-    /// The value is well formed but does not fit the type it is decoded into. Says why, in serde's words.
+    /// The value is well formed but does not fit the type it is decoded into. Says why, in serde's words, of which
+    /// there are at most 256 bytes: they may quote what the peer sent.
     #[error("{0}")]
     Mismatch(String),
 }
 
 impl serde::de::Error for DecodeError {
     fn custom<T: Display>(message: T) -> Self {
-        Self::Mismatch(message.to_string())
+        Self::Mismatch(bounded(message))
     }
 }
 
@@ -92,14 +93,14 @@ pub enum EncodeError {
     /// The encoded message does not fit into a frame.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// The value refused to be serialized. Says why, in its own words.
+    /// The value refused to be serialized. Says why, in its own words, of which there are at most 256 bytes.
     #[error("{0}")]
     Refused(String),
 }
 
 impl serde::ser::Error for EncodeError {
     fn custom<T: Display>(message: T) -> Self {
-        Self::Refused(message.to_string())
+        Self::Refused(bounded(message))
     }
 }
 
@@ -109,5 +110,41 @@ impl From<EncodeError> for LightningError {
             EncodeError::Frame(error) => error.into(),
             error => Self::Serialization(error.to_string()),
         }
+    }
+}
+
+/// The beginning of what `message` says. A mismatch quotes the string that does not fit, and that can be as long as a
+/// frame; it is cut off while it is written, before it costs memory.
+fn bounded(message: impl Display) -> String {
+    let mut beginning = Beginning(String::new());
+    // The error means that the limit was reached.
+    let _ = write!(beginning, "{message}");
+    beginning.0
+}
+
+struct Beginning(String);
+
+impl Beginning {
+    const BYTES_MAX: usize = 256;
+}
+
+impl Write for Beginning {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = Self::BYTES_MAX - self.0.len();
+        let fits = (0..=room.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        self.0.push_str(&text[..fits]);
+        if fits == text.len() { Ok(()) } else { Err(fmt::Error) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_cut_off_between_characters() {
+        assert_eq!(bounded("short"), "short");
+        assert_eq!(bounded("é".repeat(200)).len(), 256);
+        assert_eq!(bounded(format_args!("x{}", "é".repeat(1_000_000))).len(), 255);
     }
 }
