@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use btlightning_proto::error::LightningError;
 use btlightning_proto::identity::handshake::{
-    CLOCK_AHEAD_SECS_MAX, SIGNATURE_AGE_SECS, connection_id, refuse,
+    CLOCK_AHEAD_SECS_MAX, SIGNATURE_AGE_SECS, connection_id, refuse, refuse_unread,
 };
 use btlightning_proto::identity::{
     AdmittedClaim, Awaiting, CertFingerprint, Claim, HandshakeError, Hotkey, HotkeyError, Keypair, Nonce,
