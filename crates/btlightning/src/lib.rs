@@ -24,7 +24,7 @@ pub mod signing;
 pub mod transport;
 pub mod util;
 
-use btlightning_proto::wire;
+pub(crate) use btlightning_proto::wire;
 
 pub use btlightning_proto::identity::{Hotkey, HotkeyError};
 pub use btlightning_proto::peers::{PeerAddr, QuicAxonInfo};
@@ -40,4 +40,16 @@ pub use self::client::{
 };
 pub use self::compat::types;
 pub use self::error::{LightningError, Result};
+pub use self::server::{
+    AsyncSynapseHandler, HandshakeObserver, LightningServer, LightningServerConfig, LightningServerConfigBuilder,
+    SourceAddressResolver, SourceAllowlist, StreamingSynapseHandler, SynapseHandler, ValidatorPermitResolver,
+    typed_async_handler, typed_handler,
+};
+#[cfg(feature = "btwallet")]
+pub use self::signing::BtWalletSigner;
 pub use self::signing::{CallbackSigner, Signer, Sr25519Signer};
+
+/// The README's examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

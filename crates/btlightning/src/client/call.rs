@@ -153,8 +153,11 @@ pub struct Timings {
     pub first_byte: Duration,
     /// Until the last byte of the answer was read. Score a miner by this figure: no queue of the validator's is in it.
     pub last_byte: Duration,
-    /// The path's round-trip time as QUIC has measured it, the part of `first_byte` that is nobody's work.
+    /// The path's round-trip time of late, as QUIC has measured and smoothed it: the part of `first_byte` that is
+    /// nobody's work. Includes what packets have to wait at either end.
     pub path_rtt: Duration,
+    /// The shortest round trip that the path has made: its length, with nobody waiting.
+    pub path_rtt_min: Duration,
 }
 
 impl Timings {
@@ -166,6 +169,7 @@ impl Timings {
             first_byte: since(marks.first_byte),
             last_byte: since(Instant::now()),
             path_rtt: link.connection.rtt(),
+            path_rtt_min: link.connection.min_rtt(),
         }
     }
 }
@@ -220,7 +224,6 @@ pub(crate) struct RawReply {
 
 /// Asks and waits for the whole answer. The only unary exchange there is.
 pub(crate) async fn unary(
-    shared: &Shared,
     route: &Route,
     request: &EncodedRequest,
     bounds: &Bounds,
@@ -233,20 +236,19 @@ pub(crate) async fn unary(
     if frame.kind != MessageType::SynapseResponse {
         return Err(CallError::UnexpectedMessage(frame.kind));
     }
-    let limits = ScanLimits::for_payload(shared.config.max_frame_payload_bytes);
+    let limits = ScanLimits::for_payload(frame.payload.len());
     let envelope = ResponseEnvelope::parse(&frame.payload, &limits)?;
     Ok(RawReply { envelope, timings })
 }
 
 /// [`unary`], with the answer decoded straight from its frame.
 pub(crate) async fn typed<A: DeserializeOwned>(
-    shared: &Shared,
     route: &Route,
     request: &EncodedRequest,
     bounds: &Bounds,
     asked: Instant,
 ) -> Result<Reply<A>, CallError> {
-    let RawReply { envelope, timings } = unary(shared, route, request, bounds, asked).await?;
+    let RawReply { envelope, timings } = unary(route, request, bounds, asked).await?;
     if !envelope.success() {
         return Err(CallError::Rejected(PeerError::parse(envelope.error().unwrap_or("request failed"))));
     }

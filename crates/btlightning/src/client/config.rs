@@ -47,7 +47,8 @@ pub struct LightningClientConfig {
     pub max_connections: usize,
     /// The largest frame that is sent or accepted, in bytes. Default: 64 MiB. From 1 MiB to `u32::MAX`.
     pub max_frame_payload_bytes: usize,
-    /// The most bytes of all chunks of one streaming answer. Default: 64 MiB. At least `max_frame_payload_bytes`.
+    /// The most bytes of all chunks of one streaming answer; a chunk counts for at least 256. Default: 64 MiB. At least
+    /// `max_frame_payload_bytes`.
     pub max_stream_payload_bytes: usize,
     /// The longest wait for each chunk of a streaming answer. `None`: as long as `query_timeout`. Default: `None`.
     /// Not zero.

@@ -13,9 +13,12 @@ use super::slot::{LinkFault, Slot};
 use crate::transport::close;
 use crate::transport::frame_io::{Frame, FrameReadError, FrameReader, FrameSender};
 
-/// A link on which nothing at all arrives for this long while an answer is awaited is dead: a live peer acknowledges
-/// even a request that its handler takes minutes to serve. The next look is half as far away at first.
+/// A link is dead when packets went out on it and nothing at all came back for this long: a live peer acknowledges even a
+/// request that its handler takes minutes to serve, and QUIC sends again what is not acknowledged.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
+
+/// How often a waiting call looks whether its link is dead.
+const LOOK_EVERY: Duration = Duration::from_millis(2500);
 
 /// When things happened in an exchange.
 #[derive(Debug, Clone, Copy)]
@@ -104,25 +107,46 @@ impl Answering {
     }
 }
 
-/// Waits for `work`, and looks now and then whether anything at all arrives on the link meanwhile. If nothing does, the
-/// supervisor is told; it closes the link, and `work` then fails like on any other loss.
+/// Waits for `work`, and looks now and then whether the link is dead. If it is, the supervisor is told; it closes the
+/// link, and `work` then fails like on any other loss.
 async fn within_silence<T>(slot: &Slot, link: &Link, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
-    let received = || link.connection.stats().udp_rx.datagrams;
-    let mut look_at = Instant::now() + SILENCE_MAX / 2;
-    let mut before = None;
+    let mut silence = Silence::default();
+    let mut look_at = Instant::now() + LOOK_EVERY;
     loop {
         tokio::select! {
             biased;
             done = &mut work => return done,
             () = sleep_until(look_at) => {}
         }
-        let now = received();
-        if before == Some(now) {
+        let stats = link.connection.stats();
+        if silence.is_too_long(Instant::now(), stats.udp_tx.datagrams, stats.udp_rx.datagrams) {
             slot.give_up(link, LinkFault::Silent);
         }
-        before = Some(now);
-        look_at = Instant::now() + SILENCE_MAX;
+        look_at = Instant::now() + LOOK_EVERY;
+    }
+}
+
+/// Whether what goes out on a link is answered, judged by looks at its counters.
+#[derive(Debug, Default)]
+struct Silence {
+    counted: Option<(u64, u64)>,
+    /// When a look first found that something had gone out and nothing had come in.
+    unanswered_since: Option<Instant>,
+}
+
+impl Silence {
+    fn is_too_long(&mut self, now: Instant, sent: u64, received: u64) -> bool {
+        let before = self.counted.replace((sent, received));
+        match before {
+            Some((sent_before, received_before)) if received == received_before => {
+                if sent > sent_before {
+                    self.unanswered_since.get_or_insert(now);
+                }
+            }
+            _ => self.unanswered_since = None,
+        }
+        self.unanswered_since.is_some_and(|since| now.duration_since(since) >= SILENCE_MAX)
     }
 }
 
@@ -144,4 +168,29 @@ fn connection_lost(link: &Link, phase: Phase, otherwise: &dyn std::fmt::Display)
         None => otherwise.to_string(),
     };
     CallError::ConnectionLost { phase, why }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_what_follows_something_sent() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut idle = Silence::default();
+        assert!((0..100).all(|second| !idle.is_too_long(at(second), 7, 7)), "nothing was sent, nothing is missing");
+
+        let mut dead = Silence::default();
+        assert!(!dead.is_too_long(at(0), 7, 7));
+        assert!(!dead.is_too_long(at(3), 8, 7));
+        assert!(!dead.is_too_long(at(6), 8, 7));
+        assert!(dead.is_too_long(at(8), 9, 7));
+
+        let mut lossy = Silence::default();
+        assert!(!lossy.is_too_long(at(0), 7, 7));
+        assert!(!lossy.is_too_long(at(3), 8, 7));
+        assert!(!lossy.is_too_long(at(7), 9, 8), "one packet that arrives is proof of life");
+        assert!(!lossy.is_too_long(at(10), 9, 8));
+    }
 }

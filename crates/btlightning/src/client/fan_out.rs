@@ -1,7 +1,6 @@
 //! Many miners, one request, one deadline; the answers come as they arrive.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
@@ -30,7 +29,7 @@ pub type Answered<A> = (String, Result<Reply<A>, CallError>);
 impl<A: DeserializeOwned + Send + 'static> FanOut<A> {
     /// Asks every miner that has a route; the others fail as they are listed.
     pub(crate) fn start(
-        shared: &Arc<Shared>,
+        shared: &Shared,
         request: &EncodedRequest,
         routes: Vec<(String, Result<Route, CallError>)>,
         options: CallOptions,
@@ -42,9 +41,9 @@ impl<A: DeserializeOwned + Send + 'static> FanOut<A> {
             match route {
                 Err(error) => fan_out.failed.push((name, Err(error))),
                 Ok(route) => {
-                    let (shared, request) = (shared.clone(), request.clone());
+                    let request = request.clone();
                     fan_out.calls.spawn(async move {
-                        let reply = call::typed(&shared, &route, &request, &bounds, asked).await;
+                        let reply = call::typed(&route, &request, &bounds, asked).await;
                         (name, reply)
                     });
                 }

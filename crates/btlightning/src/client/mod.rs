@@ -113,7 +113,7 @@ impl LightningClient {
         let asked = Instant::now();
         let request = self.encode(synapse_type, request)?;
         let route = registry::route(&self.shared, &miner)?;
-        call::typed(&self.shared, &route, &request, &options.bounds(&self.shared, asked), asked).await
+        call::typed(&route, &request, &options.bounds(&self.shared, asked), asked).await
     }
 
     /// Asks `miner` for an answer in chunks. Returns when the first chunk, or the miner's refusal, is there.

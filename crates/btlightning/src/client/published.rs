@@ -194,7 +194,7 @@ impl LightningClient {
         let request = self.encode_dynamic(&request)?;
         let route = registry::route(&self.shared, &axon_info)?;
         let bounds = options.bounds(&self.shared, asked);
-        let reply = call::unary(&self.shared, &route, &request, &bounds, asked).await?;
+        let reply = call::unary(&route, &request, &bounds, asked).await?;
         let latency_ms = reply.timings.last_byte.as_secs_f64() * 1000.0;
         Ok(QuicResponse::from_envelope(&reply.envelope, latency_ms)?)
     }

@@ -16,6 +16,10 @@ use super::shared::Shared;
 use crate::error::Result;
 use crate::transport::frame_io::{Frame, FrameReader};
 
+/// What a chunk counts for at least, in bytes, towards `max_stream_payload_bytes`. Otherwise a miner could send empty
+/// chunks for ever.
+const CHUNK_BYTES_LEAST: usize = 256;
+
 /// A streaming answer, chunk by chunk. Dropping it tells the miner to stop.
 #[derive(Debug)]
 pub struct ChunkStream {
@@ -111,8 +115,7 @@ impl ChunkStream {
         match frame.kind {
             MessageType::StreamChunk => {
                 let chunk = parse_stream_chunk(&frame.payload)?;
-                // The envelope counts too, or a peer could send empty chunks for ever.
-                self.stream_bytes = self.stream_bytes.saturating_add(frame.payload.len());
+                self.stream_bytes = self.stream_bytes.saturating_add(chunk.len().max(CHUNK_BYTES_LEAST));
                 if self.stream_bytes > self.stream_bytes_max {
                     return Err(CallError::StreamTooLarge { max: self.stream_bytes_max });
                 }
@@ -127,7 +130,7 @@ impl ChunkStream {
             }
             // A miner without a handler of that name cannot know that a stream was wanted.
             MessageType::SynapseResponse => {
-                let limits = ScanLimits::for_payload(self.payload_bytes_max);
+                let limits = ScanLimits::for_payload(frame.payload.len());
                 let envelope = ResponseEnvelope::parse(&frame.payload, &limits)?;
                 match envelope.error() {
                     Some(words) if !envelope.success() => Err(CallError::Rejected(PeerError::parse(words))),

@@ -3,7 +3,7 @@
 #[cfg(feature = "btwallet")]
 mod wallet;
 
-use btlightning_proto::identity::Keypair;
+use btlightning_proto::identity::{Hotkey, Keypair};
 
 #[cfg(feature = "btwallet")]
 pub use self::wallet::BtWalletSigner;
@@ -31,6 +31,11 @@ impl Sr25519Signer {
     /// The key pair of a 32-byte seed (a Substrate mini secret), as `subkey` and the Bittensor wallets derive it.
     pub fn from_seed(seed: [u8; 32]) -> Self {
         Self { keypair: Keypair::from_seed(seed) }
+    }
+
+    /// Whom it signs for.
+    pub fn hotkey(&self) -> Hotkey {
+        self.keypair.hotkey()
     }
 }
 

@@ -3,7 +3,7 @@
 //! Published peers know the reasons of [`CloseReason`]'s first group; they ignore the text of the others, which are
 //! for the operator on the other side. The application error code is always 0.
 
-use quinn::{Connection, ConnectionError, VarInt};
+use quinn::{Connection, ConnectionError, Endpoint, VarInt};
 
 /// The reasons this package gives when it closes a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub(crate) enum CloseReason {
     Cleanup,
     /// Server: it stops.
     ServerShutdown,
+    /// Server: it was dropped without being stopped.
+    Dropped,
     /// Client: it was closed.
     ClientShutdown,
     /// Client: nobody wants this address any more.
@@ -37,6 +39,7 @@ impl CloseReason {
             Self::Replaced => "replaced",
             Self::Cleanup => "cleanup",
             Self::ServerShutdown => "server_shutdown",
+            Self::Dropped => "dropped",
             Self::ClientShutdown => "client_shutdown",
             Self::MinerDeregistered => "miner_deregistered",
             Self::MinerAddrChanged => "miner_addr_changed",
@@ -50,6 +53,11 @@ impl CloseReason {
     /// Closes `connection` for this reason. What was not yet acknowledged is lost.
     pub(crate) fn close(self, connection: &Connection) {
         connection.close(VarInt::from_u32(0), self.as_str().as_bytes());
+    }
+
+    /// Closes every connection of `endpoint` for this reason, and the endpoint.
+    pub(crate) fn close_all(self, endpoint: &Endpoint) {
+        endpoint.close(VarInt::from_u32(0), self.as_str().as_bytes());
     }
 }
 
@@ -75,7 +83,12 @@ pub(crate) fn describe(error: &ConnectionError) -> String {
 
 /// At most [`PEER_REASON_BYTES_MAX`] bytes of what a peer wrote, fit for one line of a log.
 pub(crate) fn printable(text: &[u8]) -> String {
-    let cut = &text[..text.len().min(PEER_REASON_BYTES_MAX)];
+    printable_within(text, PEER_REASON_BYTES_MAX)
+}
+
+/// At most `bytes_max` bytes of a text from elsewhere, fit for one line of a log.
+pub(crate) fn printable_within(text: &[u8], bytes_max: usize) -> String {
+    let cut = &text[..text.len().min(bytes_max)];
     let mut printable: String = String::from_utf8_lossy(cut).escape_debug().collect();
     if cut.len() < text.len() {
         printable.push('…');

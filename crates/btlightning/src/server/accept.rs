@@ -1,0 +1,73 @@
+//! Connection attempts, from the first packet to the end of the TLS handshake.
+
+use std::sync::Arc;
+
+use quinn::Incoming;
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, warn};
+
+use super::admission::{self, Admission, Crowd, StrangerSlot};
+use super::session::{self, Session};
+use super::shared::{Running, Shared};
+use crate::transport::close;
+
+/// Accepts connections until the server stops.
+pub(super) async fn accept_all(shared: &Arc<Shared>, running: &Arc<Running>) {
+    let mut phase = running.phase();
+    let mut stopping = std::pin::pin!(phase.stopping());
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut stopping => return,
+            incoming = running.endpoint.accept() => match incoming {
+                Some(incoming) => decide(shared, running, incoming),
+                None => return,
+            }
+        }
+    }
+}
+
+fn decide(shared: &Arc<Shared>, running: &Arc<Running>, incoming: Incoming) {
+    let remote = incoming.remote_address();
+    let is_allowed = shared.allows(remote.ip());
+    let needs_validation = shared.config.require_address_validation && !incoming.remote_address_validated();
+    match admission::decide(&shared.strangers, remote, is_allowed, needs_validation) {
+        Admission::Ignore => incoming.ignore(),
+        Admission::Retry => {
+            // An address that is not validated may always be asked to show itself.
+            let _ = incoming.retry();
+        }
+        Admission::Refuse(crowd) => {
+            let bound = match crowd {
+                Crowd::InAll => "max_unauthenticated_connections",
+                Crowd::FromThisSource => "max_unauthenticated_connections_per_ip",
+            };
+            shared.hush.admission.line(|more| {
+                warn!("{bound} reached, refusing incoming connection from {remote}{more}");
+            });
+            incoming.refuse();
+        }
+        Admission::Admit(slot) => {
+            tokio::spawn(connect(shared.clone(), running.clone(), incoming, slot));
+        }
+    }
+}
+
+/// Ends the TLS handshake and serves the connection. All of it counts against the time that a stranger has.
+async fn connect(shared: Arc<Shared>, running: Arc<Running>, incoming: Incoming, slot: StrangerSlot) {
+    let deadline = Instant::now() + shared.config.handshake_timeout();
+    let _live = running.count();
+    let phase = running.phase();
+    let remote = incoming.remote_address();
+    let connecting = match incoming.accept() {
+        Ok(connecting) => connecting,
+        Err(error) => return debug!("no connection from {remote}: {}", close::describe(&error)),
+    };
+    let connection = match timeout_at(deadline, connecting).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return debug!("no connection from {remote}: {}", close::describe(&error)),
+        Err(_) => return debug!("no connection from {remote}: its TLS handshake took too long"),
+    };
+    let session = Session::new(shared, running, connection, remote.ip(), slot);
+    session::serve(Arc::new(session), deadline, phase).await;
+}

@@ -1,0 +1,317 @@
+//! What a server can be told, with every default in one place.
+
+use std::time::Duration;
+
+use crate::error::{LightningError, Result};
+use crate::transport::endpoint::Liveness;
+use crate::wire::DEFAULT_MAX_FRAME_PAYLOAD;
+
+/// The smallest frame limit that may be set, in bytes: 1 MiB.
+const FRAME_PAYLOAD_BYTES_LEAST: usize = 1024 * 1024;
+
+/// The largest frame limit that may be set, in bytes: what the length field of a frame can say.
+const FRAME_PAYLOAD_BYTES_MOST: usize = u32::MAX as usize;
+
+/// The longest that a signature may be accepted, in seconds: an hour.
+const SIGNATURE_AGE_SECS_MOST: u64 = 3600;
+
+/// The longest grace of a shutdown, in seconds: an hour.
+const SHUTDOWN_GRACE_SECS_MOST: u64 = 3600;
+
+/// How a [`LightningServer`](crate::LightningServer) behaves.
+///
+/// Made by [`builder`](Self::builder), or by changing the fields of [`default`](Self::default):
+///
+/// ```
+/// use btlightning::LightningServerConfig;
+///
+/// let config = LightningServerConfig::builder().max_connections(64).require_validator_permit(true).build()?;
+/// # let _ = config;
+/// # Ok::<(), btlightning::LightningError>(())
+/// ```
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct LightningServerConfig {
+    /// The age at which a handshake's signature is refused, in seconds. Default: 300. From 1 to 3600.
+    pub max_signature_age_secs: u64,
+    /// A connection on which nothing arrives for this long is dead, in seconds. Default: 150. Not zero.
+    pub idle_timeout_secs: u64,
+    /// A packet is sent after this long a silence, in seconds. Default: 30. Not zero, and below `idle_timeout_secs`.
+    pub keep_alive_interval_secs: u64,
+    /// How often spent nonces that can no longer be replayed are dropped, in seconds. Default: 60. Not zero.
+    pub nonce_cleanup_interval_secs: u64,
+    /// The most authenticated connections. Default: 128. Not zero. In the worst case each holds 16 MiB of requests
+    /// that were not read yet, and 16 MiB of answers that the peer has not acknowledged.
+    pub max_connections: usize,
+    /// The most nonces that are remembered, about 100 bytes each. Full, handshakes are refused; nothing is forgotten
+    /// early. Default: 100,000. Not zero.
+    pub max_nonce_entries: usize,
+    /// How long a connection may live without having authenticated, from its first packet on, in seconds. Default: 10.
+    /// Not zero, and below `idle_timeout_secs`.
+    pub handshake_timeout_secs: u64,
+    /// The most handshakes from one IP address (one /64 of IPv6) in a minute. Default: 30. Not zero.
+    pub max_handshake_attempts_per_minute: u32,
+    /// The most requests that one authenticated connection may have in flight. Default: 128. Not zero.
+    pub max_concurrent_bidi_streams: u32,
+    /// Whether only validators that the
+    /// [`ValidatorPermitResolver`](crate::server::ValidatorPermitResolver) names may authenticate. Default: no.
+    pub require_validator_permit: bool,
+    /// How often the resolver of permits is asked, in seconds. Default: 1800. Not zero.
+    pub validator_permit_refresh_secs: u64,
+    /// How many IP addresses the handshake limiter tells apart, about 350 bytes each; later ones share buckets.
+    /// Default: 10,000. Not zero.
+    pub max_tracked_rate_ips: usize,
+    /// How long a handler may take, and again how long its answer may take to be written, in seconds. Default: 30. Not
+    /// zero, and below `idle_timeout_secs`.
+    pub handler_timeout_secs: u64,
+    /// The largest frame that is accepted or sent, in bytes. Default: 64 MiB. From 1 MiB to `u32::MAX`.
+    pub max_frame_payload_bytes: usize,
+    /// How many chunks a streaming handler may be ahead of what QUIC has taken. Default: 32. Not zero.
+    pub streaming_channel_buffer: usize,
+    /// Whether only addresses that the [`SourceAddressResolver`](crate::server::SourceAddressResolver) names may
+    /// connect; packets of others are ignored. Default: no.
+    pub enforce_source_allowlist: bool,
+    /// How often the resolver of addresses is asked, in seconds. Default: 300. Not zero.
+    pub source_allowlist_refresh_secs: u64,
+    /// Whether a peer has to show that it receives what is sent to its address (a QUIC Retry) before anything is
+    /// allocated for it. Default: yes.
+    pub require_address_validation: bool,
+    /// The most connections that have not authenticated. Default: 256. Not zero. Each may make this side hold 32 KiB.
+    pub max_unauthenticated_connections: usize,
+    /// The most connections from one IP address (one /64 of IPv6) that have not authenticated. Default: 16. Not zero.
+    pub max_unauthenticated_connections_per_ip: usize,
+    /// The most connections that one validator hotkey may hold; a newer one takes the place of its oldest. Default: 4.
+    /// Not zero.
+    pub max_connections_per_hotkey: usize,
+    /// How long [`stop`](crate::LightningServer::stop) lets answers in flight finish, in seconds. Default: 5. Zero
+    /// cuts them off. At most 3600.
+    pub shutdown_grace_secs: u64,
+}
+
+impl Default for LightningServerConfig {
+    fn default() -> Self {
+        Self {
+            max_signature_age_secs: 300,
+            idle_timeout_secs: 150,
+            keep_alive_interval_secs: 30,
+            nonce_cleanup_interval_secs: 60,
+            max_connections: 128,
+            max_nonce_entries: 100_000,
+            handshake_timeout_secs: 10,
+            max_handshake_attempts_per_minute: 30,
+            max_concurrent_bidi_streams: 128,
+            require_validator_permit: false,
+            validator_permit_refresh_secs: 1800,
+            max_tracked_rate_ips: 10_000,
+            handler_timeout_secs: 30,
+            max_frame_payload_bytes: DEFAULT_MAX_FRAME_PAYLOAD,
+            streaming_channel_buffer: 32,
+            enforce_source_allowlist: false,
+            source_allowlist_refresh_secs: 300,
+            require_address_validation: true,
+            max_unauthenticated_connections: 256,
+            max_unauthenticated_connections_per_ip: 16,
+            max_connections_per_hotkey: 4,
+            shutdown_grace_secs: 5,
+        }
+    }
+}
+
+impl LightningServerConfig {
+    /// A builder that starts from the defaults and checks what it is told.
+    pub fn builder() -> LightningServerConfigBuilder {
+        LightningServerConfigBuilder { config: Self::default() }
+    }
+
+    /// Checks every bound.
+    pub(crate) fn validate(&self) -> Result<()> {
+        self.check_zeros()?;
+        require(self.max_signature_age_secs <= SIGNATURE_AGE_SECS_MOST, || {
+            format!("max_signature_age_secs must not exceed {SIGNATURE_AGE_SECS_MOST} (1 hour)")
+        })?;
+        require(self.shutdown_grace_secs <= SHUTDOWN_GRACE_SECS_MOST, || {
+            format!("shutdown_grace_secs must not exceed {SHUTDOWN_GRACE_SECS_MOST} (1 hour)")
+        })?;
+        let idle = self.idle_timeout_secs;
+        for (name, secs) in [
+            ("keep_alive_interval_secs", self.keep_alive_interval_secs),
+            ("handshake_timeout_secs", self.handshake_timeout_secs),
+            ("handler_timeout_secs", self.handler_timeout_secs),
+        ] {
+            require(secs < idle, || format!("{name} ({secs}) must be less than idle_timeout_secs ({idle})"))?;
+        }
+        let frame = self.max_frame_payload_bytes;
+        require(frame >= FRAME_PAYLOAD_BYTES_LEAST, || {
+            format!("max_frame_payload_bytes ({frame}) must be at least {FRAME_PAYLOAD_BYTES_LEAST} (1 MB)")
+        })?;
+        require(frame <= FRAME_PAYLOAD_BYTES_MOST, || {
+            format!("max_frame_payload_bytes ({frame}) must not exceed {FRAME_PAYLOAD_BYTES_MOST} (u32::MAX)")
+        })
+    }
+
+    fn check_zeros(&self) -> Result<()> {
+        let is_zero = [
+            ("max_signature_age_secs", self.max_signature_age_secs == 0),
+            ("idle_timeout_secs", self.idle_timeout_secs == 0),
+            ("keep_alive_interval_secs", self.keep_alive_interval_secs == 0),
+            ("nonce_cleanup_interval_secs", self.nonce_cleanup_interval_secs == 0),
+            ("max_connections", self.max_connections == 0),
+            ("max_nonce_entries", self.max_nonce_entries == 0),
+            ("handshake_timeout_secs", self.handshake_timeout_secs == 0),
+            ("max_handshake_attempts_per_minute", self.max_handshake_attempts_per_minute == 0),
+            ("max_concurrent_bidi_streams", self.max_concurrent_bidi_streams == 0),
+            ("validator_permit_refresh_secs", self.validator_permit_refresh_secs == 0),
+            ("max_tracked_rate_ips", self.max_tracked_rate_ips == 0),
+            ("handler_timeout_secs", self.handler_timeout_secs == 0),
+            ("streaming_channel_buffer", self.streaming_channel_buffer == 0),
+            ("source_allowlist_refresh_secs", self.source_allowlist_refresh_secs == 0),
+            ("max_unauthenticated_connections", self.max_unauthenticated_connections == 0),
+            ("max_unauthenticated_connections_per_ip", self.max_unauthenticated_connections_per_ip == 0),
+            ("max_connections_per_hotkey", self.max_connections_per_hotkey == 0),
+        ];
+        for (name, is_zero) in is_zero {
+            require(!is_zero, || format!("{name} must be non-zero"))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn liveness(&self) -> Liveness {
+        Liveness {
+            idle_timeout: Duration::from_secs(self.idle_timeout_secs),
+            keep_alive_interval: Duration::from_secs(self.keep_alive_interval_secs),
+        }
+    }
+
+    pub(crate) fn handshake_timeout(&self) -> Duration {
+        Duration::from_secs(self.handshake_timeout_secs)
+    }
+
+    pub(crate) fn handler_timeout(&self) -> Duration {
+        Duration::from_secs(self.handler_timeout_secs)
+    }
+
+    pub(crate) fn shutdown_grace(&self) -> Duration {
+        Duration::from_secs(self.shutdown_grace_secs)
+    }
+}
+
+fn require(holds: bool, otherwise: impl FnOnce() -> String) -> Result<()> {
+    if holds { Ok(()) } else { Err(LightningError::Config(otherwise())) }
+}
+
+/// Builds a [`LightningServerConfig`]; each method sets the field of its name.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct LightningServerConfigBuilder {
+    config: LightningServerConfig,
+}
+
+macro_rules! setters {
+    ($($name:ident: $type:ty;)*) => {$(
+        #[doc = concat!("Sets [`LightningServerConfig::", stringify!($name), "`].")]
+        pub fn $name(mut self, val: $type) -> Self {
+            self.config.$name = val;
+            self
+        }
+    )*};
+}
+
+impl LightningServerConfigBuilder {
+    setters! {
+        max_signature_age_secs: u64;
+        idle_timeout_secs: u64;
+        keep_alive_interval_secs: u64;
+        nonce_cleanup_interval_secs: u64;
+        max_connections: usize;
+        max_nonce_entries: usize;
+        handshake_timeout_secs: u64;
+        max_handshake_attempts_per_minute: u32;
+        max_concurrent_bidi_streams: u32;
+        require_validator_permit: bool;
+        validator_permit_refresh_secs: u64;
+        max_tracked_rate_ips: usize;
+        handler_timeout_secs: u64;
+        max_frame_payload_bytes: usize;
+        streaming_channel_buffer: usize;
+        enforce_source_allowlist: bool;
+        source_allowlist_refresh_secs: u64;
+        require_address_validation: bool;
+        max_unauthenticated_connections: usize;
+        max_unauthenticated_connections_per_ip: usize;
+        max_connections_per_hotkey: usize;
+        shutdown_grace_secs: u64;
+    }
+
+    /// The configuration, checked.
+    ///
+    /// # Errors
+    /// [`LightningError::Config`] names the first setting that is out of its bounds.
+    pub fn build(self) -> Result<LightningServerConfig> {
+        self.config.validate()?;
+        Ok(self.config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(change: impl FnOnce(&mut LightningServerConfig)) -> String {
+        let mut config = LightningServerConfig::default();
+        change(&mut config);
+        match config.validate() {
+            Err(LightningError::Config(why)) => why,
+            other => panic!("expected a Config error, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        LightningServerConfig::default().validate().unwrap();
+        LightningServerConfig::builder().build().unwrap();
+    }
+
+    #[test]
+    fn zero_is_refused_where_it_means_nothing() {
+        macro_rules! zeros {
+            ($($field:ident)*) => {$(
+                assert_eq!(refused(|c| c.$field = 0), concat!(stringify!($field), " must be non-zero"));
+            )*};
+        }
+        zeros! {
+            max_signature_age_secs idle_timeout_secs keep_alive_interval_secs nonce_cleanup_interval_secs
+            max_connections max_nonce_entries handshake_timeout_secs max_handshake_attempts_per_minute
+            max_concurrent_bidi_streams validator_permit_refresh_secs max_tracked_rate_ips handler_timeout_secs
+            streaming_channel_buffer source_allowlist_refresh_secs max_unauthenticated_connections
+            max_unauthenticated_connections_per_ip max_connections_per_hotkey
+        }
+        LightningServerConfig::builder().shutdown_grace_secs(0).build().unwrap();
+    }
+
+    #[test]
+    fn each_bound_is_checked_and_names_its_setting() {
+        assert_eq!(
+            refused(|c| c.max_signature_age_secs = 3601),
+            "max_signature_age_secs must not exceed 3600 (1 hour)"
+        );
+        LightningServerConfig::builder().max_signature_age_secs(3600).build().unwrap();
+        assert_eq!(
+            refused(|c| c.shutdown_grace_secs = 3601),
+            "shutdown_grace_secs must not exceed 3600 (1 hour)"
+        );
+        assert_eq!(
+            refused(|c| c.keep_alive_interval_secs = 150),
+            "keep_alive_interval_secs (150) must be less than idle_timeout_secs (150)"
+        );
+        assert!(refused(|c| c.handshake_timeout_secs = 150).starts_with("handshake_timeout_secs (150)"));
+        assert!(refused(|c| c.handler_timeout_secs = 150).starts_with("handler_timeout_secs (150)"));
+        assert_eq!(
+            refused(|c| c.max_frame_payload_bytes = 0),
+            "max_frame_payload_bytes (0) must be at least 1048576 (1 MB)"
+        );
+        assert_eq!(
+            refused(|c| c.max_frame_payload_bytes = 1 << 32),
+            "max_frame_payload_bytes (4294967296) must not exceed 4294967295 (u32::MAX)"
+        );
+    }
+}

@@ -1,0 +1,199 @@
+//! A validator's request: read, checked, handed to its handler, answered.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, error, warn};
+
+use super::call::{Call, Caller, Response};
+use super::handler::{BlockingHandler, Handler, HandlerError, UnaryHandler};
+use super::panics::{HANDLER_WORDS_BYTES_MAX, Handling, Panicked, catching};
+use super::session::Session;
+use super::stream::{fail, refuse_unread, send_last};
+use super::streaming;
+use crate::Hotkey;
+use crate::transport::close::{printable, printable_within};
+use crate::transport::frame_io::{FrameReader, FrameSender};
+use crate::wire::{FrameError, FrameHeader, MessageType, RequestEnvelope, ScanLimits};
+
+/// Serves one request of a validator, of which the header was read.
+pub(super) async fn serve(
+    session: &Session,
+    hotkey: Hotkey,
+    header: Result<FrameHeader, FrameError>,
+    mut reader: FrameReader,
+    sender: FrameSender,
+) -> Option<FrameSender> {
+    let header = match header {
+        Ok(header) if header.kind == MessageType::SynapsePacket => header,
+        other => return refuse_unread(session, sender, &other),
+    };
+    let payload = reader.payload(header).await.ok()?;
+    // Whatever follows the request is not wanted.
+    drop(reader);
+    answer(session, hotkey, &payload, sender).await
+}
+
+async fn answer(
+    session: &Session,
+    hotkey: Hotkey,
+    payload: &Bytes,
+    sender: FrameSender,
+) -> Option<FrameSender> {
+    let shared = &session.shared;
+    let received_at = Instant::now();
+    let request = match RequestEnvelope::parse(payload, &ScanLimits::for_payload(payload.len())) {
+        Ok(request) => request,
+        Err(error) => {
+            shared.hush.requests.line(|more| {
+                let why = printable(error.to_string().as_bytes());
+                warn!("Failed to parse synapse packet of {hotkey}: {why}{more}");
+            });
+            return fail(session, sender, "invalid request format").await;
+        }
+    };
+    let Some((name, handler)) = shared.handlers.find(request.synapse_type()) else {
+        shared.hush.requests.line(|more| {
+            let name = printable(request.synapse_type().as_bytes());
+            warn!("No handler registered for synapse type: {name} (asked by {hotkey}){more}");
+        });
+        return fail(session, sender, "unrecognized synapse type").await;
+    };
+    let deadline = received_at + shared.config.handler_timeout();
+    let remote_addr = session.connection.remote_address();
+    let caller = Caller::new(hotkey, remote_addr, session.id, received_at.into_std(), deadline.into_std());
+    let call = Call::new(caller, request);
+    match handler {
+        Handler::Unary(handler) => {
+            let outcome = outcome(deadline, &sender, || begin_unary(&*handler, call)).await;
+            answer_once(session, &name, outcome, sender).await
+        }
+        Handler::Blocking(handler) => {
+            let outcome = outcome(deadline, &sender, || begin_blocking(session, handler, call)).await;
+            answer_once(session, &name, outcome, sender).await
+        }
+        Handler::Streaming(handler) => {
+            streaming::answer(session, &name, &*handler, call, deadline, sender).await
+        }
+    }
+}
+
+/// How a handler's work ended.
+pub(super) enum Outcome<T> {
+    Done(T),
+    Failed(HandlerError),
+    Panicked(Panicked),
+    TimedOut,
+    /// Nobody waits for the answer.
+    CallerGone,
+}
+
+type Answering<'a> = Handling<'a, Result<Response, HandlerError>>;
+
+/// Runs what `begin` makes until it is done, the time is up, or the caller has gone away; in the last two cases it is
+/// dropped where it stands.
+async fn outcome<'a>(
+    deadline: Instant,
+    sender: &FrameSender,
+    begin: impl FnOnce() -> Answering<'a>,
+) -> Outcome<Response> {
+    tokio::select! {
+        biased;
+        done = catching(begin) => Outcome::of(done),
+        () = sender.settled() => Outcome::CallerGone,
+        () = sleep_until(deadline) => Outcome::TimedOut,
+    }
+}
+
+impl<T> Outcome<T> {
+    pub(super) fn of(done: Result<Result<T, HandlerError>, Panicked>) -> Self {
+        match done {
+            Ok(Ok(done)) => Self::Done(done),
+            Ok(Err(error)) => Self::Failed(error),
+            Err(panicked) => Self::Panicked(panicked),
+        }
+    }
+}
+
+fn begin_unary(handler: &dyn UnaryHandler, call: Call) -> Answering<'_> {
+    handler.handle(call)
+}
+
+/// Runs a handler that may block. Waiting for a thread counts against its time. A handler that nobody waits for any more
+/// is not begun; one that has begun runs on and keeps its thread.
+fn begin_blocking<'a>(session: &'a Session, handler: Arc<dyn BlockingHandler>, call: Call) -> Answering<'a> {
+    Box::pin(async move {
+        let permit = session.shared.blocking.clone().acquire_owned().await?;
+        let mut work = NotBegunIsDropped(spawn_blocking(move || {
+            let _permit = permit;
+            handler.handle(call)
+        }));
+        match (&mut work.0).await {
+            Ok(answer) => answer,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => Err(error.into()),
+        }
+    })
+}
+
+/// Takes work that has not begun back from the blocking pool.
+struct NotBegunIsDropped<T>(JoinHandle<T>);
+
+impl<T> Drop for NotBegunIsDropped<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn answer_once(
+    session: &Session,
+    name: &str,
+    outcome: Outcome<Response>,
+    sender: FrameSender,
+) -> Option<FrameSender> {
+    log_failure(session, name, &outcome);
+    match outcome {
+        Outcome::Done(response) => {
+            let config = &session.shared.config;
+            let (frame, payload_bytes) = response.into_frame();
+            if payload_bytes > config.max_frame_payload_bytes {
+                session.shared.hush.handlers.line(|more| {
+                    error!(
+                        "Answer of {name} is {payload_bytes} bytes, over the limit of {}{more}",
+                        config.max_frame_payload_bytes
+                    );
+                });
+                return fail(session, sender, "internal serialization error").await;
+            }
+            send_last(sender, frame, config.handler_timeout()).await
+        }
+        Outcome::Failed(error) if error.is_unsendable() => {
+            fail(session, sender, "internal serialization error").await
+        }
+        Outcome::Failed(_) | Outcome::Panicked(_) => fail(session, sender, "request processing failed").await,
+        Outcome::TimedOut => fail(session, sender, "handler timed out").await,
+        Outcome::CallerGone => None,
+    }
+}
+
+/// Says in the log what the caller is not told.
+pub(super) fn log_failure<T>(session: &Session, name: &str, outcome: &Outcome<T>) {
+    let hush = &session.shared.hush.handlers;
+    match outcome {
+        Outcome::Done(_) => {}
+        Outcome::Failed(failure) => hush.line(|more| {
+            let words = printable_within(failure.words().as_bytes(), HANDLER_WORDS_BYTES_MAX);
+            error!("Handler error for {name}: {words}{more}");
+        }),
+        Outcome::Panicked(Panicked(words)) => {
+            hush.line(|more| error!("Handler panicked for {name}: {words}{more}"));
+        }
+        Outcome::TimedOut => hush.line(|more| {
+            let after = session.shared.config.handler_timeout();
+            warn!("Handler for {name} timed out after {after:?}{more}");
+        }),
+        Outcome::CallerGone => debug!("the caller of {name} is gone before its answer"),
+    }
+}

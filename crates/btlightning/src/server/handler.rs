@@ -1,0 +1,274 @@
+//! What answers requests: a [`Handler`] of one of three kinds.
+
+use std::fmt::{self, Debug, Display};
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+use super::call::{Call, Caller, Response};
+
+/// Answers requests of one name. See [`LightningServer::register`](crate::LightningServer::register).
+///
+/// Whatever the kind: a panic fails the one request, the caller's leaving ends the handler, and so does the
+/// `handler_timeout_secs` of the configuration.
+#[derive(Clone)]
+pub enum Handler {
+    /// Answers once, on the async runtime. Dropped at an await when the caller is gone or the time is up.
+    Unary(Arc<dyn UnaryHandler>),
+    /// Answers once, on a thread where it may block. It runs to its end even when nobody waits for it any more.
+    Blocking(Arc<dyn BlockingHandler>),
+    /// Answers in chunks, on the async runtime. Dropped as a unary handler is.
+    Streaming(Arc<dyn StreamHandler>),
+}
+
+/// Answers a request once, asynchronously.
+#[async_trait]
+pub trait UnaryHandler: Send + Sync {
+    /// Answers `call`. May be dropped at any await; see [`Handler::Unary`].
+    ///
+    /// # Errors
+    /// The caller reads `request processing failed`; the words are logged.
+    async fn handle(&self, call: Call) -> Result<Response, HandlerError>;
+}
+
+/// Answers a request once, on a thread where it may block.
+pub trait BlockingHandler: Send + Sync {
+    /// Answers `call`.
+    ///
+    /// # Errors
+    /// The caller reads `request processing failed`; the words are logged.
+    fn handle(&self, call: Call) -> Result<Response, HandlerError>;
+}
+
+/// Answers a request in chunks.
+#[async_trait]
+pub trait StreamHandler: Send + Sync {
+    /// Answers `call` by sending `chunks`. The stream ends once this has returned and every clone of `chunks` is
+    /// dropped. May be dropped at any await; see [`Handler::Streaming`].
+    ///
+    /// # Errors
+    /// After the chunks that were sent the caller reads `stream processing failed`; the words are logged.
+    async fn handle(&self, call: Call, chunks: ChunkSender) -> Result<(), HandlerError>;
+}
+
+impl Handler {
+    /// A [`Handler::Unary`] from a closure.
+    pub fn unary<F, Fut>(handle: F) -> Self
+    where
+        F: Fn(Call) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Response, HandlerError>> + Send + 'static,
+    {
+        Self::Unary(Arc::new(FromClosure(handle)))
+    }
+
+    /// A [`Handler::Unary`] from a closure over types: the request is decoded from its frame, the answer encoded into
+    /// its own.
+    ///
+    /// ```
+    /// use btlightning::server::{Caller, Handler};
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct Square { of: i64 }
+    /// #[derive(serde::Serialize)]
+    /// struct Area { is: i64 }
+    ///
+    /// let handler = Handler::typed(|_: Caller, request: Square| async move {
+    ///     request.of.checked_mul(request.of).map(|is| Area { is }).ok_or("too large")
+    /// });
+    /// # let _ = handler;
+    /// ```
+    pub fn typed<Req, Resp, E, F, Fut>(handle: F) -> Self
+    where
+        Req: DeserializeOwned + Send + 'static,
+        Resp: Serialize + Send + 'static,
+        E: Display + 'static,
+        F: Fn(Caller, Req) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Resp, E>> + Send + 'static,
+    {
+        Self::Unary(Arc::new(Typed { handle, request: PhantomData::<fn(Req)> }))
+    }
+
+    /// A [`Handler::Blocking`] from a closure.
+    pub fn blocking<F>(handle: F) -> Self
+    where
+        F: Fn(Call) -> Result<Response, HandlerError> + Send + Sync + 'static,
+    {
+        Self::Blocking(Arc::new(FromClosure(handle)))
+    }
+
+    /// A [`Handler::Blocking`] from a closure over types, as [`Handler::typed`].
+    pub fn typed_blocking<Req, Resp, E, F>(handle: F) -> Self
+    where
+        Req: DeserializeOwned + Send + 'static,
+        Resp: Serialize + Send + 'static,
+        E: Display + 'static,
+        F: Fn(Caller, Req) -> Result<Resp, E> + Send + Sync + 'static,
+    {
+        Self::blocking(move |call| Response::from_typed(&handle(*call.caller(), call.decode()?)?))
+    }
+
+    /// A [`Handler::Streaming`] from a closure.
+    pub fn streaming<F, Fut>(handle: F) -> Self
+    where
+        F: Fn(Call, ChunkSender) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
+    {
+        Self::Streaming(Arc::new(FromClosure(handle)))
+    }
+
+    /// The kind as one word, for logs.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Unary(_) => "unary",
+            Self::Blocking(_) => "blocking",
+            Self::Streaming(_) => "streaming",
+        }
+    }
+}
+
+impl Debug for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Handler({})", self.kind())
+    }
+}
+
+/// A handler that is a closure.
+struct FromClosure<F>(F);
+
+#[async_trait]
+impl<F, Fut> UnaryHandler for FromClosure<F>
+where
+    F: Fn(Call) -> Fut + Send + Sync,
+    Fut: Future<Output = Result<Response, HandlerError>> + Send + 'static,
+{
+    async fn handle(&self, call: Call) -> Result<Response, HandlerError> {
+        (self.0)(call).await
+    }
+}
+
+impl<F: Fn(Call) -> Result<Response, HandlerError> + Send + Sync> BlockingHandler for FromClosure<F> {
+    fn handle(&self, call: Call) -> Result<Response, HandlerError> {
+        (self.0)(call)
+    }
+}
+
+#[async_trait]
+impl<F, Fut> StreamHandler for FromClosure<F>
+where
+    F: Fn(Call, ChunkSender) -> Fut + Send + Sync,
+    Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
+{
+    async fn handle(&self, call: Call, chunks: ChunkSender) -> Result<(), HandlerError> {
+        (self.0)(call, chunks).await
+    }
+}
+
+/// A closure over types.
+struct Typed<F, Req> {
+    handle: F,
+    request: PhantomData<fn(Req)>,
+}
+
+#[async_trait]
+impl<Req, Resp, E, F, Fut> UnaryHandler for Typed<F, Req>
+where
+    Req: DeserializeOwned + Send + 'static,
+    Resp: Serialize + Send + 'static,
+    E: Display + 'static,
+    F: Fn(Caller, Req) -> Fut + Send + Sync,
+    Fut: Future<Output = Result<Resp, E>> + Send + 'static,
+{
+    async fn handle(&self, call: Call) -> Result<Response, HandlerError> {
+        let answering = (self.handle)(*call.caller(), call.decode()?);
+        // The frame is not needed while the handler waits.
+        drop(call);
+        // Turned into words at once: the error itself need not be fit to be held across threads.
+        let answer = answering.await.map_err(HandlerError::from)?;
+        Response::from_typed(&answer)
+    }
+}
+
+/// Where a streaming handler puts its chunks. Clones send to the same stream.
+#[derive(Debug, Clone)]
+pub struct ChunkSender {
+    queue: mpsc::Sender<Bytes>,
+    chunk_bytes_max: usize,
+}
+
+impl ChunkSender {
+    pub(super) fn new(queue: mpsc::Sender<Bytes>, chunk_bytes_max: usize) -> Self {
+        Self { queue, chunk_bytes_max }
+    }
+
+    /// Queues one chunk, waiting until there is room for it; chunks that are `Bytes` or `Vec<u8>` are not copied.
+    /// Cancel-safe: a dropped future has sent nothing.
+    ///
+    /// # Errors
+    /// [`ChunkError::CallerGone`]; [`ChunkError::TooLarge`], after which smaller chunks can still be sent.
+    pub async fn send(&self, chunk: impl Into<Bytes>) -> Result<(), ChunkError> {
+        let chunk = chunk.into();
+        if chunk.len() > self.chunk_bytes_max {
+            return Err(ChunkError::TooLarge { bytes: chunk.len(), bytes_max: self.chunk_bytes_max });
+        }
+        self.queue.send(chunk).await.map_err(|_| ChunkError::CallerGone)
+    }
+
+    /// Waits until there is room for a chunk, or the caller is gone.
+    pub(super) async fn room(&self) -> Result<(), ChunkError> {
+        self.queue.reserve().await.map(drop).map_err(|_| ChunkError::CallerGone)
+    }
+}
+
+/// Why a chunk could not be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChunkError {
+    /// Nobody reads the stream any more.
+    #[error("the caller is gone")]
+    CallerGone,
+    /// The chunk does not fit into a frame.
+    #[error("a chunk of {bytes} bytes is over the limit of {bytes_max}")]
+    TooLarge {
+        /// The chunk's length, in bytes.
+        bytes: usize,
+        /// The longest chunk, in bytes: a few less than `max_frame_payload_bytes`.
+        bytes_max: usize,
+    },
+}
+
+/// A handler's failure, in words for the server's log. The caller is not told them.
+///
+/// Anything that can be displayed converts into one, so `?` works on every error in a handler.
+#[derive(Debug)]
+pub struct HandlerError {
+    words: String,
+    is_unsendable: bool,
+}
+
+impl HandlerError {
+    /// An answer that the handler gave and that cannot be put on the wire.
+    pub(super) fn unsendable(why: impl Display) -> Self {
+        Self { words: why.to_string(), is_unsendable: true }
+    }
+
+    pub(super) fn is_unsendable(&self) -> bool {
+        self.is_unsendable
+    }
+
+    /// The words.
+    pub fn words(&self) -> &str {
+        &self.words
+    }
+}
+
+// HandlerError itself is not Display, or this would conflict with the conversion of a type into itself.
+impl<E: Display> From<E> for HandlerError {
+    fn from(error: E) -> Self {
+        Self { words: error.to_string(), is_unsendable: false }
+    }
+}

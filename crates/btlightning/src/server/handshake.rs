@@ -1,0 +1,207 @@
+//! The server's side of a handshake: the pure steps of `btlightning_proto`, with this server's clock, limits, threads
+//! and tables between them.
+//!
+//! In this order: the limiter, the spelling, the time, the permit, the signature, the nonce, a place in the directory, the
+//! miner's signature. What is cheap comes first, and nothing is remembered of a claim that is not proven.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use btlightning_proto::identity::handshake::{connection_id, refuse, refuse_unread};
+use btlightning_proto::identity::{AdmittedClaim, Claim, Claimed, Refusal};
+use tokio::time::{Instant, timeout};
+use tracing::{debug, error, info, warn};
+
+use super::published::HandshakeObserver;
+use super::session::{NotJoined, Session};
+use super::shared::Shared;
+use crate::Hotkey;
+use crate::error::LightningError;
+use crate::transport::close::{CloseReason, printable_within};
+use crate::transport::signatures::SignatureQueueError;
+use crate::util::{unix_timestamp_millis, unix_timestamp_secs};
+use crate::wire::{HandshakeRequest, HandshakeResponse};
+
+/// The largest handshake request that is read, in bytes. An honest one takes under 300.
+pub(super) const HANDSHAKE_PAYLOAD_BYTES_MAX: u32 = 4096;
+
+/// How long the observer may take for one handshake.
+const OBSERVATION_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// The longest words of a signer that are logged, in bytes.
+const SIGNER_WORDS_BYTES_MAX: usize = 512;
+
+/// Answers a handshake request. If the answer accepts, the session belongs to the validator.
+pub(super) async fn answer(session: &Session, payload: &[u8]) -> HandshakeResponse {
+    match accept(session, payload).await {
+        Ok(response) => response,
+        Err(refused) => {
+            refused.log(session);
+            refused.response(&session.shared)
+        }
+    }
+}
+
+async fn accept(session: &Session, payload: &[u8]) -> Result<HandshakeResponse, Refused> {
+    let Ok(request) = HandshakeRequest::decode(payload) else {
+        // The attempt counts; the answer is the same either way.
+        allow(session, Claimed::Unknown)?;
+        return Err(Refused::Undecodable);
+    };
+    let claim = Claim::parse(&request, session.running.fingerprint);
+    // Anyone can make up hotkeys, but not one that holds a permit: garbage must not use up its owner's attempts.
+    let known =
+        claim.as_ref().ok().map(Claim::validator).filter(|who| session.shared.permits.holds(who)).copied();
+    allow(session, known.as_ref().map_or(Claimed::Unknown, Claimed::Known))?;
+    let accepted = match claim {
+        Ok(claim) => accept_claim(session, claim).await,
+        Err(refusal) => Err(refusal.into()),
+    };
+    if let (Err(Refused::Claim(_)), Some(known)) = (&accepted, &known) {
+        session.shared.attempts().refund_unproven(session.source_ip, known, Instant::now().into_std());
+    }
+    accepted
+}
+
+fn allow(session: &Session, claimed: Claimed<'_>) -> Result<(), Refused> {
+    let now = Instant::now().into_std();
+    match session.shared.attempts().allow(session.source_ip, claimed, now) {
+        true => Ok(()),
+        false => Err(Refused::TooManyAttempts),
+    }
+}
+
+async fn accept_claim(session: &Session, claim: Claim) -> Result<HandshakeResponse, Refused> {
+    let admitted = prove(session, claim).await?;
+    let shared = &session.shared;
+    let hotkey = *admitted.validator();
+    if session.proven().is_none() {
+        // Asked before the miner has to sign; the answer that counts is that of `join`.
+        shared.directory.has_room_for(&hotkey).map_err(|full| Refused::NotJoined(full.into()))?;
+    }
+    let (response, name) = sign(session, admitted).await?;
+    session.join(hotkey, name.clone()).map_err(Refused::NotJoined)?;
+    // A refresh that came between the check above and now has not seen this session.
+    if !shared.permits(&hotkey) {
+        CloseReason::PermitRevoked.close(&session.connection);
+        return Err(Refused::NoPermit(hotkey));
+    }
+    info!("Handshake successful, established connection: {name}");
+    observe(session, hotkey);
+    Ok(response)
+}
+
+/// Finds out whether the claim holds, on this connection, now and for the first time.
+async fn prove(session: &Session, claim: Claim) -> Result<AdmittedClaim, Refused> {
+    let shared = &session.shared;
+    let hotkey = *claim.validator();
+    if let Some(proven) = session.proven()
+        && *proven != hotkey
+    {
+        return Err(Refused::NotJoined(NotJoined::OtherHotkey(*proven)));
+    }
+    let timely = claim.check_time(unix_timestamp_secs(), shared.config.max_signature_age_secs)?;
+    if !shared.permits(&hotkey) {
+        return Err(Refused::NoPermit(hotkey));
+    }
+    let verified =
+        session.running.verifications.run(move || timely.verify()).await.map_err(Refused::Busy)??;
+    Ok(verified.admit(&mut shared.replay(), unix_timestamp_secs())?)
+}
+
+/// Asks the miner's signer, which may call out to a wallet and take its time.
+async fn sign(session: &Session, admitted: AdmittedClaim) -> Result<(HandshakeResponse, String), Refused> {
+    let shared = &session.shared;
+    let miner = shared
+        .miner
+        .map_err(|error| Refused::Unsigned(format!("this server's own hotkey is not valid: {error}")))?;
+    let signer = shared.signer.get().ok_or_else(|| {
+        Refused::Unsigned(LightningError::Signing("no miner signer configured".to_owned()).to_string())
+    })?;
+    let name =
+        connection_id(admitted.validator(), u64::try_from(unix_timestamp_millis()).unwrap_or(u64::MAX));
+    let acceptance = admitted.answer(miner, unix_timestamp_secs());
+    let text = acceptance.text_to_sign();
+    let signed = session.running.signings.run(move || signer.sign(text.as_bytes())).await;
+    let signature = signed.map_err(Refused::Busy)?.map_err(|error| Refused::Unsigned(error.to_string()))?;
+    let response = acceptance
+        .sign_with(&signature, name.clone())
+        .map_err(|error| Refused::Unsigned(error.to_string()))?;
+    Ok((response, name))
+}
+
+/// Tells the observer, without waiting for it.
+fn observe(session: &Session, hotkey: Hotkey) {
+    let Some(observer) = session.shared.observer.get() else { return };
+    let Ok(permit) = session.shared.observations.clone().try_acquire_owned() else {
+        session.shared.hush.handshakes.line(|withheld| {
+            warn!("the handshake observer is too slow: the handshake of {hotkey} goes unobserved{withheld}");
+        });
+        return;
+    };
+    let ip = session.source_ip;
+    tokio::spawn(async move {
+        let _permit = permit;
+        if timeout(OBSERVATION_TIME_MAX, observed(observer, hotkey, ip)).await.is_err() {
+            warn!("the handshake observer was given up on after {OBSERVATION_TIME_MAX:?}");
+        }
+    });
+}
+
+async fn observed(observer: Arc<dyn HandshakeObserver>, hotkey: Hotkey, ip: std::net::IpAddr) {
+    observer.observe_successful_handshake(&hotkey.to_string(), ip.to_canonical()).await;
+}
+
+/// Why a handshake was refused. The peer is not told.
+#[derive(Debug)]
+enum Refused {
+    /// The request is not one.
+    Undecodable,
+    TooManyAttempts,
+    /// The claim does not hold.
+    Claim(Refusal),
+    NoPermit(Hotkey),
+    NotJoined(NotJoined),
+    /// The signature threads have too much to do.
+    Busy(SignatureQueueError),
+    /// The miner cannot sign. Says why.
+    Unsigned(String),
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self::Claim(refusal)
+    }
+}
+
+impl Refused {
+    fn response(&self, shared: &Shared) -> HandshakeResponse {
+        let now = unix_timestamp_secs();
+        match (self, &shared.miner) {
+            (Self::Undecodable | Self::TooManyAttempts, _) => refuse_unread(now),
+            (_, Ok(miner)) => refuse(miner, now),
+            // The hotkey was given as something else; the peer reads what it was given as.
+            (_, Err(_)) => {
+                HandshakeResponse { miner_hotkey: shared.miner_text.clone(), ..refuse_unread(now) }
+            }
+        }
+    }
+
+    fn log(&self, session: &Session) {
+        let ip = session.source_ip;
+        session.shared.hush.handshakes.line(|more| match self {
+            Self::Undecodable => debug!("Failed to parse handshake request from {ip}{more}"),
+            Self::TooManyAttempts => warn!("Handshake rate limit exceeded for {ip}{more}"),
+            Self::Claim(refusal) => warn!("Handshake from {ip} refused: {refusal}{more}"),
+            Self::NoPermit(hotkey) => {
+                warn!("Handshake rejected: hotkey {hotkey} does not hold a validator permit{more}");
+            }
+            Self::NotJoined(why) => warn!("Handshake from {ip} refused: {why}{more}"),
+            Self::Busy(why) => warn!("Handshake from {ip} refused: {why}{more}"),
+            Self::Unsigned(why) => {
+                let why = printable_within(why.as_bytes(), SIGNER_WORDS_BYTES_MAX);
+                error!("Handshake signing failed: {why}{more}");
+            }
+        });
+    }
+}

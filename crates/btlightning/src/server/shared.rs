@@ -1,0 +1,275 @@
+//! What a server's connections and methods share.
+
+use std::fmt::{self, Debug};
+use std::hash::RandomState;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use btlightning_proto::identity::{
+    AttemptLimiter, AttemptLimits, CertFingerprint, HotkeyError, ReplayWindow,
+};
+use quinn::{Connection, Endpoint};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+use super::admission::Strangers;
+use super::call::ConnectionId;
+use super::config::LightningServerConfig;
+use super::directory::Directory;
+use super::handlers::Handlers;
+use super::hush::Hush;
+use super::policy::{Permits, Sources};
+use super::published::{HandshakeObserver, SourceAddressResolver, ValidatorPermitResolver};
+use crate::Hotkey;
+use crate::error::Result;
+use crate::signing::Signer;
+use crate::transport::close::CloseReason;
+use crate::transport::endpoint;
+use crate::transport::network::Network;
+use crate::transport::signatures::SignatureWorker;
+use crate::transport::tls::ServerIdentity;
+
+/// How many blocking handlers run at once: as many as tokio's blocking pool has threads by default. More of them would
+/// queue there, behind and before whatever else the program does on that pool.
+const BLOCKING_HANDLERS_MAX: usize = 512;
+
+/// How many calls of the handshake observer run at once.
+const OBSERVATIONS_MAX: usize = 64;
+
+/// What lives as long as the server, through every start and stop.
+pub(super) struct Shared {
+    pub(super) config: LightningServerConfig,
+    /// As it was given.
+    pub(super) miner_text: String,
+    pub(super) miner: std::result::Result<Hotkey, HotkeyError>,
+    pub(super) handlers: Handlers,
+    pub(super) directory: Arc<Directory<Connection>>,
+    pub(super) strangers: Arc<Strangers>,
+    pub(super) permits: Permits,
+    pub(super) sources: Sources,
+    pub(super) signer: Setting<dyn Signer>,
+    pub(super) permit_resolver: Setting<dyn ValidatorPermitResolver>,
+    pub(super) source_resolver: Setting<dyn SourceAddressResolver>,
+    pub(super) observer: Setting<dyn HandshakeObserver>,
+    pub(super) blocking: Arc<Semaphore>,
+    pub(super) observations: Arc<Semaphore>,
+    pub(super) hush: Hushes,
+    network: Arc<dyn Network>,
+    replay: Mutex<ReplayWindow>,
+    attempts: Mutex<AttemptLimiter>,
+    connections: AtomicU64,
+}
+
+/// One for each kind of line that others can cause.
+#[derive(Debug)]
+pub(super) struct Hushes {
+    /// Attempts that were not admitted.
+    pub(super) admission: Hush,
+    /// Handshakes that were refused.
+    pub(super) handshakes: Hush,
+    /// Requests that nobody could serve.
+    pub(super) requests: Hush,
+    /// Handlers that failed.
+    pub(super) handlers: Hush,
+}
+
+impl Shared {
+    pub(super) fn new(miner_text: String, config: LightningServerConfig, network: Arc<dyn Network>) -> Self {
+        let attempts =
+            AttemptLimits::new(config.max_handshake_attempts_per_minute, config.max_tracked_rate_ips);
+        Self {
+            miner: miner_text.parse(),
+            miner_text,
+            handlers: Handlers::default(),
+            directory: Directory::new(config.max_connections, config.max_connections_per_hotkey),
+            strangers: Strangers::new(
+                config.max_unauthenticated_connections,
+                config.max_unauthenticated_connections_per_ip,
+            ),
+            permits: Permits::default(),
+            sources: Sources::default(),
+            signer: Setting::default(),
+            permit_resolver: Setting::default(),
+            source_resolver: Setting::default(),
+            observer: Setting::default(),
+            blocking: Arc::new(Semaphore::new(BLOCKING_HANDLERS_MAX)),
+            observations: Arc::new(Semaphore::new(OBSERVATIONS_MAX)),
+            hush: Hushes {
+                admission: Hush::new(),
+                handshakes: Hush::new(),
+                requests: Hush::new(),
+                handlers: Hush::new(),
+            },
+            network,
+            replay: Mutex::new(ReplayWindow::new(config.max_nonce_entries, config.max_signature_age_secs)),
+            attempts: Mutex::new(AttemptLimiter::new(attempts, RandomState::new())),
+            connections: AtomicU64::new(0),
+            config,
+        }
+    }
+
+    pub(super) fn replay(&self) -> MutexGuard<'_, ReplayWindow> {
+        self.replay.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn attempts(&self) -> MutexGuard<'_, AttemptLimiter> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Numbers rise in the order of arrival.
+    pub(super) fn next_connection(&self) -> ConnectionId {
+        ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Whether a validator may authenticate, as far as permits go.
+    pub(super) fn permits(&self, hotkey: &Hotkey) -> bool {
+        !self.config.require_validator_permit || self.permits.holds(hotkey)
+    }
+
+    /// Whether an address may connect.
+    pub(super) fn allows(&self, ip: IpAddr) -> bool {
+        !self.config.enforce_source_allowlist || self.sources.current().contains(ip)
+    }
+}
+
+/// Something that may be set before the server starts.
+pub(super) struct Setting<T: ?Sized>(RwLock<Option<Arc<T>>>);
+
+impl<T: ?Sized> Setting<T> {
+    pub(super) fn set(&self, value: Arc<T>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(value);
+    }
+
+    pub(super) fn get(&self) -> Option<Arc<T>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl<T: ?Sized> Default for Setting<T> {
+    fn default() -> Self {
+        Self(RwLock::new(None))
+    }
+}
+
+/// What lives from a start to its stop.
+pub(super) struct Running {
+    pub(super) endpoint: Endpoint,
+    pub(super) local_addr: SocketAddr,
+    pub(super) fingerprint: CertFingerprint,
+    /// Checks validators' signatures.
+    pub(super) verifications: SignatureWorker,
+    /// Asks the miner's signer, on a thread of its own: a slow wallet must not hold up verifications.
+    pub(super) signings: SignatureWorker,
+    phase: watch::Sender<Phase>,
+    live: watch::Sender<usize>,
+    is_refreshing: AtomicBool,
+}
+
+/// Whether the server wants work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Serving,
+    Stopping(Stop),
+}
+
+/// How the server stops: nothing new begins, answers in flight may finish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stop {
+    /// What has not finished by then is cut off.
+    pub(super) until: Instant,
+    /// What the peers are told.
+    pub(super) reason: CloseReason,
+}
+
+impl Running {
+    /// Makes a certificate and binds `addr`, on the current tokio runtime.
+    pub(super) fn open(shared: &Shared, addr: SocketAddr) -> Result<std::io::Result<Self>> {
+        let identity = ServerIdentity::generate()?;
+        // Attempts that wait to be decided about are few: the accept loop does nothing else.
+        let incoming_max = shared.config.max_unauthenticated_connections.saturating_mul(4);
+        let config = endpoint::server_config(shared.config.liveness(), &identity, incoming_max)?;
+        let is_simulated = shared.network.is_simulated();
+        let worker = |name: &str| match is_simulated {
+            true => Ok(SignatureWorker::Inline),
+            false => SignatureWorker::spawn(name),
+        };
+        let verifications = worker("btlightning-server-verifications")?;
+        let signings = worker("btlightning-server-signings")?;
+        let bound = endpoint::bind(&*shared.network, addr, Some(config))
+            .and_then(|endpoint| Ok((endpoint.local_addr()?, endpoint)));
+        Ok(bound.map(|(local_addr, endpoint)| Self {
+            endpoint,
+            local_addr,
+            fingerprint: identity.fingerprint,
+            verifications,
+            signings,
+            phase: watch::Sender::new(Phase::Serving),
+            live: watch::Sender::new(0),
+            is_refreshing: AtomicBool::new(false),
+        }))
+    }
+
+    /// Makes every connection finish what it has begun, and nothing else. Later calls change nothing.
+    pub(super) fn begin_to_stop(&self, stop: Stop) {
+        self.phase.send_if_modified(|phase| {
+            let is_first = *phase == Phase::Serving;
+            if is_first {
+                *phase = Phase::Stopping(stop);
+            }
+            is_first
+        });
+    }
+
+    pub(super) fn phase(&self) -> PhaseWatch {
+        PhaseWatch(self.phase.subscribe())
+    }
+
+    /// True once.
+    pub(super) fn begin_to_refresh(&self) -> bool {
+        !self.is_refreshing.swap(true, Ordering::Relaxed)
+    }
+
+    /// Counts a connection as long as what is returned lives.
+    pub(super) fn count(self: &Arc<Self>) -> Live {
+        self.live.send_modify(|live| *live += 1);
+        Live(self.clone())
+    }
+
+    /// Waits until no connection is left.
+    pub(super) async fn all_gone(&self) {
+        // The sender lives as long as self, so the wait cannot fail.
+        let _ = self.live.subscribe().wait_for(|live| *live == 0).await;
+    }
+}
+
+impl Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("local_addr", &self.local_addr).finish_non_exhaustive()
+    }
+}
+
+/// Sees when the server stops.
+#[derive(Debug, Clone)]
+pub(super) struct PhaseWatch(watch::Receiver<Phase>);
+
+impl PhaseWatch {
+    /// Waits until the server stops, and says how. Cancel-safe.
+    pub(super) async fn stopping(&mut self) -> Stop {
+        match self.0.wait_for(|phase| *phase != Phase::Serving).await.as_deref() {
+            Ok(Phase::Stopping(stop)) => *stop,
+            // The server is gone without a word.
+            _ => Stop { until: Instant::now(), reason: CloseReason::Dropped },
+        }
+    }
+}
+
+/// A connection that is being served.
+#[derive(Debug)]
+pub(super) struct Live(Arc<Running>);
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.0.live.send_modify(|live| *live -= 1);
+    }
+}
