@@ -1,0 +1,9 @@
+//! The client against a real server, over a simulated network in virtual time: an hour of backoff takes no time, and
+//! nothing is waited for by sleeping and hoping.
+
+mod calls;
+mod reconnect;
+mod registry;
+mod states;
+mod streams;
+mod world;
