@@ -48,7 +48,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     client.initialize_connections(vec![miner.axon()]).await?;
 
     let nothing = std::collections::HashMap::<String, String>::new();
-    let reply = client.call::<_, std::collections::HashMap<String, String>>(miner.axon(), "WhoAmI", &nothing).await?;
+    let reply =
+        client.call::<_, std::collections::HashMap<String, String>>(miner.axon(), "WhoAmI", &nothing).await?;
     println!("the miner says: {:?}", reply.value);
 
     client.close_all_connections().await?;

@@ -5,7 +5,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use btlightning::{LightningClient, LightningServer, QuicAxonInfo, QuicRequest, Result, Sr25519Signer, SynapseHandler};
+use btlightning::{
+    LightningClient, LightningServer, QuicAxonInfo, QuicRequest, Result, Sr25519Signer, SynapseHandler,
+};
 use rmpv::Value;
 
 struct Echo;

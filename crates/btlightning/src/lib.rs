@@ -41,9 +41,9 @@ pub use self::client::{
 pub use self::compat::types;
 pub use self::error::{LightningError, Result};
 pub use self::server::{
-    AsyncSynapseHandler, HandshakeObserver, LightningServer, LightningServerConfig, LightningServerConfigBuilder,
-    SourceAddressResolver, SourceAllowlist, StreamingSynapseHandler, SynapseHandler, ValidatorPermitResolver,
-    typed_async_handler, typed_handler,
+    AsyncSynapseHandler, HandshakeObserver, LightningServer, LightningServerConfig,
+    LightningServerConfigBuilder, SourceAddressResolver, SourceAllowlist, StreamingSynapseHandler,
+    SynapseHandler, ValidatorPermitResolver, typed_async_handler, typed_handler,
 };
 #[cfg(feature = "btwallet")]
 pub use self::signing::BtWalletSigner;

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use btlightning_proto::identity::{Hotkey, HotkeyError};
-use btlightning_proto::peers::{PeerAddr, QuicAxonInfo};
+use btlightning_proto::identity::Hotkey;
 use btlightning_proto::wire::{
     EncodeError, MessageType, ResponseEnvelope, ScanLimits, encode_packet_frame, from_payload, to_payload,
 };
@@ -12,90 +11,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::dial::Link;
+use super::config::LightningClientConfig;
 use super::error::{CallError, PeerError};
 use super::exchange::{self, Bounds, Marks};
+use super::link::Link;
 use super::route::{self, Route};
-use super::shared::Shared;
 use crate::util::unix_timestamp_secs;
-
-/// Something that names a miner: a [`Hotkey`], the text of one, or an axon.
-///
-/// A hotkey alone is looked up in the registry. An axon says where the miner is, too: if the registry does not have it
-/// there, the call dials it and it is kept until the next `update_miner_registry`.
-pub trait NamesMiner {
-    /// The miner's hotkey.
-    ///
-    /// # Errors
-    /// [`HotkeyError`] when the text is not a hotkey in its canonical spelling.
-    fn hotkey(&self) -> Result<Hotkey, HotkeyError>;
-
-    /// The hotkey as the caller spells it, to tell answers apart.
-    fn name(&self) -> String;
-
-    /// Where the miner is, if that is known here.
-    fn addr(&self) -> Option<PeerAddr> {
-        None
-    }
-}
-
-impl NamesMiner for Hotkey {
-    fn hotkey(&self) -> Result<Hotkey, HotkeyError> {
-        Ok(*self)
-    }
-
-    fn name(&self) -> String {
-        self.to_string()
-    }
-}
-
-impl NamesMiner for str {
-    fn hotkey(&self) -> Result<Hotkey, HotkeyError> {
-        self.parse()
-    }
-
-    fn name(&self) -> String {
-        self.to_owned()
-    }
-}
-
-impl NamesMiner for String {
-    fn hotkey(&self) -> Result<Hotkey, HotkeyError> {
-        self.parse()
-    }
-
-    fn name(&self) -> String {
-        self.clone()
-    }
-}
-
-impl NamesMiner for QuicAxonInfo {
-    fn hotkey(&self) -> Result<Hotkey, HotkeyError> {
-        self.hotkey.parse()
-    }
-
-    fn name(&self) -> String {
-        self.hotkey.clone()
-    }
-
-    fn addr(&self) -> Option<PeerAddr> {
-        Some(self.addr_key())
-    }
-}
-
-impl<T: NamesMiner + ?Sized> NamesMiner for &T {
-    fn hotkey(&self) -> Result<Hotkey, HotkeyError> {
-        (**self).hotkey()
-    }
-
-    fn name(&self) -> String {
-        (**self).name()
-    }
-
-    fn addr(&self) -> Option<PeerAddr> {
-        (**self).addr()
-    }
-}
 
 /// The bounds of one call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -125,11 +46,11 @@ impl CallOptions {
         self
     }
 
-    pub(crate) fn bounds(self, shared: &Shared, asked: Instant) -> Bounds {
+    pub(crate) fn bounds(self, config: &LightningClientConfig, asked: Instant) -> Bounds {
         Bounds {
-            deadline: deadline_after(asked, self.timeout.unwrap_or(shared.config.query_timeout)),
+            deadline: deadline_after(asked, self.timeout.unwrap_or(config.query_timeout)),
             first_byte: self.first_byte_timeout,
-            payload_bytes_max: shared.config.max_frame_payload_bytes,
+            payload_bytes_max: config.max_frame_payload_bytes,
         }
     }
 }

@@ -7,7 +7,7 @@ use btlightning_proto::identity::{Hotkey, HotkeyError};
 use btlightning_proto::peers::{AddressError, PeerAddr};
 use btlightning_proto::wire::{DecodeError, EncodeError, FrameError, MessageType};
 
-use super::dial::DialError;
+use super::dial_error::DialError;
 use crate::error::LightningError;
 use crate::transport::close::printable;
 

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use quinn::ReadError;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::dial::Link;
 use super::error::{CallError, Phase};
+use super::link::Link;
 use super::slot::{LinkFault, Slot};
 use crate::transport::close;
 use crate::transport::frame_io::{Frame, FrameReadError, FrameReader, FrameSender};
@@ -179,7 +179,10 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut idle = Silence::default();
-        assert!((0..100).all(|second| !idle.is_too_long(at(second), 7, 7)), "nothing was sent, nothing is missing");
+        assert!(
+            (0..100).all(|second| !idle.is_too_long(at(second), 7, 7)),
+            "nothing was sent, nothing is missing"
+        );
 
         let mut dead = Silence::default();
         assert!(!dead.is_too_long(at(0), 7, 7));

@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::call::{self, CallOptions, EncodedRequest, Reply};
+use super::config::LightningClientConfig;
 use super::error::CallError;
 use super::route::Route;
-use super::shared::Shared;
 
 /// The answers of a fan-out, in the order in which they arrive. Made by
 /// [`LightningClient::fan_out`](crate::LightningClient::fan_out). Dropping it cancels the calls that are still out.
@@ -29,13 +29,13 @@ pub type Answered<A> = (String, Result<Reply<A>, CallError>);
 impl<A: DeserializeOwned + Send + 'static> FanOut<A> {
     /// Asks every miner that has a route; the others fail as they are listed.
     pub(crate) fn start(
-        shared: &Shared,
+        config: &LightningClientConfig,
         request: &EncodedRequest,
         routes: Vec<(String, Result<Route, CallError>)>,
         options: CallOptions,
     ) -> Self {
         let asked = Instant::now();
-        let bounds = options.bounds(shared, asked);
+        let bounds = options.bounds(config, asked);
         let mut fan_out = Self { calls: JoinSet::new(), failed: Vec::new() };
         for (name, route) in routes {
             match route {

@@ -1,19 +1,23 @@
 //! The validator's side: connections to many miners, kept up by supervisors, and the calls made over them.
 //!
 //! [`LightningClient`] is the door. Behind it every address has a [`slot`] with a [`supervisor`] that alone
-//! [`dial`]s it; a call finds its [`route`], waits on the slot where that makes sense, and makes one [`exchange`].
+//! has the [`dialler`] dial it; a call finds its [`route`], waits on the slot where that makes sense, and makes one [`exchange`].
 
 mod call;
 mod config;
-mod dial;
+mod dial_error;
+mod dialler;
+mod endpoints;
 mod error;
 mod exchange;
 mod fan_out;
+mod knock;
+mod link;
+mod names;
 mod peers;
 mod published;
 mod registry;
 mod route;
-mod shared;
 mod slot;
 mod stream;
 mod supervisor;
@@ -26,14 +30,18 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use self::call::EncodedRequest;
-pub use self::call::{CallOptions, NamesMiner, Reply, Timings};
+pub use self::call::{CallOptions, Reply, Timings};
 pub use self::config::{LightningClientConfig, LightningClientConfigBuilder};
-pub use self::dial::DialError;
+pub use self::dial_error::DialError;
+use self::dialler::Dialler;
 pub use self::error::{CallError, PeerError, Phase};
 pub use self::fan_out::{Answered, FanOut};
+pub use self::names::NamesMiner;
+use self::peers::PeerFeed;
 pub use self::peers::{PEER_CHANGES_MAX, Peer, PeerChanges, PeerChangesLagged, PeerState};
-use self::shared::Shared;
+use self::registry::Registry;
 pub use self::stream::{ChunkStream, StreamingResponse};
+use self::supervisor::Supervision;
 use crate::error::Result;
 use crate::transport::close::CloseReason;
 use crate::transport::network::{Network, UdpNetwork};
@@ -65,7 +73,10 @@ use crate::transport::network::{Network, UdpNetwork};
 ///
 /// Dropping the client closes its connections, without waiting until the peers have heard of it.
 pub struct LightningClient {
-    shared: Arc<Shared>,
+    config: LightningClientConfig,
+    dialler: Arc<Dialler>,
+    supervision: Arc<Supervision>,
+    registry: Registry,
 }
 
 impl LightningClient {
@@ -80,7 +91,14 @@ impl LightningClient {
         network: Arc<dyn Network>,
     ) -> Result<Self> {
         config.validate()?;
-        Ok(Self { shared: Arc::new(Shared::new(&wallet_hotkey, config, network)?) })
+        let dialler = Arc::new(Dialler::new(&wallet_hotkey, &config, network)?);
+        let supervision = Arc::new(Supervision {
+            dialler: dialler.clone(),
+            feed: PeerFeed::new(),
+            policy: config.backoff(),
+        });
+        let registry = Registry::new(config.max_connections, supervision.clone());
+        Ok(Self { config, dialler, supervision, registry })
     }
 
     /// Asks `miner` and decodes its answer straight from the frame.
@@ -112,8 +130,8 @@ impl LightningClient {
     ) -> std::result::Result<Reply<A>, CallError> {
         let asked = Instant::now();
         let request = self.encode(synapse_type, request)?;
-        let route = registry::route(&self.shared, &miner)?;
-        call::typed(&route, &request, &options.bounds(&self.shared, asked), asked).await
+        let route = self.registry.route(&miner)?;
+        call::typed(&route, &request, &options.bounds(&self.config, asked), asked).await
     }
 
     /// Asks `miner` for an answer in chunks. Returns when the first chunk, or the miner's refusal, is there.
@@ -132,8 +150,8 @@ impl LightningClient {
     ) -> std::result::Result<ChunkStream, CallError> {
         let asked = Instant::now();
         let request = self.encode(synapse_type, request)?;
-        let route = registry::route(&self.shared, &miner)?;
-        stream::open(&self.shared, &route, &request, &options.bounds(&self.shared, asked), asked).await
+        let route = self.registry.route(&miner)?;
+        stream::open(&self.config, &route, &request, &options.bounds(&self.config, asked), asked).await
     }
 
     /// Asks many miners at once, under one deadline. The request is encoded once. The answers come as they arrive; every
@@ -168,24 +186,23 @@ impl LightningClient {
         options: CallOptions,
     ) -> std::result::Result<FanOut<A>, CallError> {
         let request = self.encode(synapse_type, request)?;
-        let routes =
-            miners.into_iter().map(|miner| (miner.name(), registry::route(&self.shared, &miner))).collect();
-        Ok(FanOut::start(&self.shared, &request, routes, options))
+        let routes = miners.into_iter().map(|miner| (miner.name(), self.registry.route(&miner))).collect();
+        Ok(FanOut::start(&self.config, &request, routes, options))
     }
 
     /// How things stand with every miner, now.
     pub fn peers(&self) -> Vec<Peer> {
-        self.shared.registry.peers()
+        self.registry.peers()
     }
 
     /// How things stand with one miner, now; `None` if it is not in the registry.
     pub fn peer_state(&self, hotkey: &Hotkey) -> Option<PeerState> {
-        self.shared.registry.find(hotkey).map(|route| route.slot.peer(route.hotkey).state)
+        self.registry.find(hotkey).map(|route| route.slot.peer(route.hotkey).state)
     }
 
     /// Every change of any miner's state from now on.
     pub fn peer_changes(&self) -> PeerChanges {
-        self.shared.feed.subscribe()
+        self.supervision.feed.subscribe()
     }
 
     fn encode<Q: Serialize + ?Sized>(
@@ -193,13 +210,13 @@ impl LightningClient {
         synapse_type: &str,
         request: &Q,
     ) -> std::result::Result<EncodedRequest, CallError> {
-        Ok(EncodedRequest::typed(synapse_type, request, self.shared.config.max_frame_payload_bytes)?)
+        Ok(EncodedRequest::typed(synapse_type, request, self.config.max_frame_payload_bytes)?)
     }
 }
 
 impl Drop for LightningClient {
     fn drop(&mut self) {
-        self.shared.registry.close_all(CloseReason::ClientShutdown, &self.shared.feed);
+        self.registry.close_all(CloseReason::ClientShutdown);
     }
 }
 

@@ -7,7 +7,7 @@ use btlightning_proto::identity::Hotkey;
 use btlightning_proto::peers::PeerAddr;
 use tokio::sync::broadcast;
 
-use super::dial::DialError;
+use super::dial_error::DialError;
 
 /// How many changes a subscriber may fall behind before it is told that it [lagged](PeerChangesLagged).
 pub const PEER_CHANGES_MAX: usize = 1024;

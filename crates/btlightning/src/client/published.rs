@@ -44,7 +44,7 @@ impl LightningClient {
 
     /// Who signs for the validator's hotkey. Without one every dial fails.
     pub fn set_signer(&mut self, signer: Box<dyn Signer>) {
-        self.shared.set_signer(Arc::from(signer));
+        self.dialler.set_signer(Arc::from(signer));
     }
 
     /// Signs with a hotkey from wallet files: `wallet_path/wallet_name/hotkeys/hotkey_name`.
@@ -63,7 +63,7 @@ impl LightningClient {
     /// # Errors
     /// `Connection` when there is no socket of either family; `Config` when the idle timeout is too long for QUIC.
     pub async fn create_endpoint(&mut self) -> Result<()> {
-        self.shared.open_endpoints()
+        self.dialler.open()
     }
 
     /// Wants `miners` besides those that are wanted already, and dials them all at once. Returns when every dial has
@@ -77,10 +77,10 @@ impl LightningClient {
     /// reached is no error: see [`peers`](Self::peers).
     pub async fn initialize_connections(&mut self, miners: Vec<QuicAxonInfo>) -> Result<()> {
         self.create_endpoint().await?;
-        if self.shared.signer().is_none() {
+        if self.dialler.signer().is_none() {
             return Err(LightningError::Signing("No signer configured".to_owned()));
         }
-        registry::settled(registry::add(&self.shared, miners)).await;
+        registry::settled(self.registry.add(miners)).await;
         Ok(())
     }
 
@@ -91,10 +91,10 @@ impl LightningClient {
     /// # Errors
     /// `Connection` before there is an endpoint.
     pub async fn update_miner_registry(&self, miners: Vec<QuicAxonInfo>) -> Result<()> {
-        if !self.shared.has_endpoints() {
+        if self.dialler.endpoints().is_none() {
             return Err(CallError::NotStarted.into());
         }
-        registry::settled(registry::replace(&self.shared, miners)).await;
+        registry::settled(self.registry.replace(miners)).await;
         Ok(())
     }
 
@@ -134,9 +134,9 @@ impl LightningClient {
     ) -> Result<StreamingResponse> {
         let asked = Instant::now();
         let request = self.encode_dynamic(&request)?;
-        let route = registry::route(&self.shared, &axon_info)?;
-        let bounds = CallOptions::new().bounds(&self.shared, asked);
-        Ok(StreamingResponse::new(stream::open(&self.shared, &route, &request, &bounds, asked).await?))
+        let route = self.registry.route(&axon_info)?;
+        let bounds = CallOptions::new().bounds(&self.config, asked);
+        Ok(StreamingResponse::new(stream::open(&self.config, &route, &request, &bounds, asked).await?))
     }
 
     /// The hotkeys in the registry that have proven to be at their address. One stays listed while its connection is
@@ -152,7 +152,7 @@ impl LightningClient {
     /// # Errors
     /// None.
     pub async fn get_connection_stats(&self) -> Result<HashMap<String, String>> {
-        let slots = self.shared.registry.slots();
+        let slots = self.registry.slots();
         let live = slots.iter().filter(|slot| matches!(slot.state(), SlotState::Connected(_))).count();
         let mut stats = HashMap::from([
             ("total_connections".to_owned(), live.to_string()),
@@ -176,10 +176,12 @@ impl LightningClient {
     /// # Errors
     /// None.
     pub async fn close_all_connections(&self) -> Result<()> {
-        self.shared.registry.close_all(CloseReason::ClientShutdown, &self.shared.feed);
+        self.registry.close_all(CloseReason::ClientShutdown);
         // The supervisors close their links when they run next; what they have closed by then is waited for.
         tokio::task::yield_now().await;
-        let _ = tokio::time::timeout(CLOSE_GRACE, self.shared.drained()).await;
+        if let Some(endpoints) = self.dialler.endpoints() {
+            let _ = tokio::time::timeout(CLOSE_GRACE, endpoints.drained()).await;
+        }
         info!("all connections are closed");
         Ok(())
     }
@@ -192,19 +194,19 @@ impl LightningClient {
     ) -> Result<QuicResponse> {
         let asked = Instant::now();
         let request = self.encode_dynamic(&request)?;
-        let route = registry::route(&self.shared, &axon_info)?;
-        let bounds = options.bounds(&self.shared, asked);
+        let route = self.registry.route(&axon_info)?;
+        let bounds = options.bounds(&self.config, asked);
         let reply = call::unary(&route, &request, &bounds, asked).await?;
         let latency_ms = reply.timings.last_byte.as_secs_f64() * 1000.0;
         Ok(QuicResponse::from_envelope(&reply.envelope, latency_ms)?)
     }
 
     fn encode_dynamic(&self, request: &QuicRequest) -> std::result::Result<EncodedRequest, CallError> {
-        let max = self.shared.config.max_frame_payload_bytes;
+        let max = self.config.max_frame_payload_bytes;
         Ok(EncodedRequest::with(&request.synapse_type, max, |out| encode_map(&request.data, out))?)
     }
 
     fn authenticated(&self) -> impl Iterator<Item = btlightning_proto::identity::Hotkey> {
-        self.shared.registry.slots().into_iter().filter_map(|slot| slot.authenticated())
+        self.registry.slots().into_iter().filter_map(|slot| slot.authenticated())
     }
 }

@@ -7,18 +7,18 @@ use btlightning_proto::identity::Hotkey;
 use btlightning_proto::peers::{self, Close, PeerAddr, QuicAxonInfo, WantedPeers, reconcile};
 use tracing::{info, warn};
 
-use super::call::NamesMiner;
 use super::error::CallError;
-use super::peers::{Peer, PeerFeed};
+use super::names::NamesMiner;
+use super::peers::Peer;
 use super::route::Route;
-use super::shared::Shared;
 use super::slot::{Slot, SlotState};
-use super::supervisor::supervise;
+use super::supervisor::Supervision;
 use crate::transport::close::CloseReason;
 
 /// Who is wanted where.
 pub(crate) struct Registry {
     addresses_max: usize,
+    supervision: Arc<Supervision>,
     table: Mutex<Table>,
 }
 
@@ -30,8 +30,8 @@ struct Table {
 }
 
 impl Registry {
-    pub(crate) fn new(addresses_max: usize) -> Self {
-        Self { addresses_max, table: Mutex::default() }
+    pub(crate) fn new(addresses_max: usize, supervision: Arc<Supervision>) -> Self {
+        Self { addresses_max, supervision, table: Mutex::default() }
     }
 
     /// The slot of a hotkey that is wanted.
@@ -54,101 +54,108 @@ impl Registry {
     }
 
     /// Closes every slot and forgets everyone.
-    pub(crate) fn close_all(&self, reason: CloseReason, feed: &PeerFeed) {
+    pub(crate) fn close_all(&self, reason: CloseReason) {
         let table = std::mem::take(&mut *self.lock());
         for slot in table.slots.values() {
-            slot.close(reason, feed);
+            slot.close(reason, &self.supervision.feed);
         }
+    }
+
+    /// The route to `miner`. An axon that the registry does not have is added, and its address dialled.
+    pub(crate) fn route(&self, miner: &impl NamesMiner) -> Result<Route, CallError> {
+        if self.supervision.dialler.endpoints().is_none() {
+            return Err(CallError::NotStarted);
+        }
+        let hotkey = miner.hotkey()?;
+        let Some(addr) = miner.addr() else {
+            return self.find(&hotkey).ok_or(CallError::UnknownPeer(hotkey));
+        };
+        let mut table = self.lock();
+        // Most axons are spelt as the registry spells them.
+        if let Some(slot) = table.slots.get(&addr).filter(|slot| slot.wants(&hotkey)) {
+            return Ok(Route { hotkey, slot: slot.clone() });
+        }
+        let addr = addr.canonical()?;
+        let slot = match table.slots.get(&addr) {
+            Some(slot) => {
+                if slot.want(hotkey) {
+                    // Whoever was refused here before may be who is wanted now.
+                    slot.redial(&self.supervision.feed);
+                }
+                slot.clone()
+            }
+            None if table.slots.len() >= self.addresses_max => {
+                return Err(CallError::ConnectionLimit { max: self.addresses_max });
+            }
+            None => self.open_slot(&mut table, addr.clone(), HashSet::from([hotkey])),
+        };
+        table.homes.insert(hotkey, addr);
+        Ok(Route { hotkey, slot })
+    }
+
+    /// Wants `axons` besides whoever is wanted already. Returns the slots whose dials are under way.
+    pub(crate) fn add(&self, axons: Vec<QuicAxonInfo>) -> Vec<Arc<Slot>> {
+        let mut table = self.lock();
+        let present = table.current().filter_map(|(hotkey, addr)| {
+            let socket = addr.socket_addr().ok()?;
+            Some(QuicAxonInfo::new(hotkey.to_string(), socket.ip().to_string(), socket.port(), 4))
+        });
+        let all = present.chain(axons).collect();
+        self.carry_out(&mut table, all)
+    }
+
+    /// Wants exactly `axons`: opens what is new, closes what is gone or has moved, dials now what is down. Returns the
+    /// slots whose dials are under way.
+    pub(crate) fn replace(&self, axons: Vec<QuicAxonInfo>) -> Vec<Arc<Slot>> {
+        let mut table = self.lock();
+        self.carry_out(&mut table, axons)
+    }
+
+    fn carry_out(&self, table: &mut Table, axons: Vec<QuicAxonInfo>) -> Vec<Arc<Slot>> {
+        let (wanted, rejected) = WantedPeers::parse(axons);
+        for peers::Rejected { axon, why } in rejected {
+            warn!("miner {:?} at {:?} is left out: {why}", axon.hotkey, axon.addr_key().as_ref());
+        }
+        let plan = reconcile(table.current(), &wanted, self.addresses_max);
+        if !plan.over_limit.is_empty() {
+            let max = self.addresses_max;
+            warn!("connection limit ({max}) reached: {} addresses are left out", plan.over_limit.len());
+        }
+
+        for Close { addr, reason } in plan.close {
+            if let Some(slot) = table.slots.remove(&addr) {
+                info!("{addr} is no longer wanted: {reason:?}");
+                slot.close(close_reason(reason), &self.supervision.feed);
+            }
+        }
+        table.homes.clear();
+        let mut dialling = Vec::new();
+        for peers::Slot { addr, hotkeys } in plan.keep.into_iter().chain(plan.change) {
+            let Some(slot) = table.slots.get(&addr).cloned() else { continue };
+            table.homes.extend(hotkeys.iter().map(|hotkey| (*hotkey, addr.clone())));
+            slot.want_only(hotkeys.into_iter().collect(), CloseReason::MinerDeregistered);
+            slot.redial(&self.supervision.feed);
+            if matches!(slot.state(), SlotState::Connecting { .. }) {
+                dialling.push(slot);
+            }
+        }
+        for peers::Slot { addr, hotkeys } in plan.open {
+            table.homes.extend(hotkeys.iter().map(|hotkey| (*hotkey, addr.clone())));
+            dialling.push(self.open_slot(table, addr, hotkeys.into_iter().collect()));
+        }
+        dialling
+    }
+
+    fn open_slot(&self, table: &mut Table, addr: PeerAddr, wanted: HashSet<Hotkey>) -> Arc<Slot> {
+        let slot = Arc::new(Slot::new(addr.clone(), wanted));
+        table.slots.insert(addr, slot.clone());
+        self.supervision.supervise(slot.clone());
+        slot
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The route to `miner`. An axon that the registry does not have is added, and its address dialled.
-pub(crate) fn route(shared: &Arc<Shared>, miner: &impl NamesMiner) -> Result<Route, CallError> {
-    if !shared.has_endpoints() {
-        return Err(CallError::NotStarted);
-    }
-    let hotkey = miner.hotkey()?;
-    let Some(addr) = miner.addr() else {
-        return shared.registry.find(&hotkey).ok_or(CallError::UnknownPeer(hotkey));
-    };
-    let mut table = shared.registry.lock();
-    // Most axons are spelt as the registry spells them.
-    if let Some(slot) = table.slots.get(&addr).filter(|slot| slot.wants(&hotkey)) {
-        return Ok(Route { hotkey, slot: slot.clone() });
-    }
-    let addr = addr.canonical()?;
-    let slot = match table.slots.get(&addr) {
-        Some(slot) => {
-            if slot.want(hotkey) {
-                // Whoever was refused here before may be who is wanted now.
-                slot.redial(&shared.feed);
-            }
-            slot.clone()
-        }
-        None if table.slots.len() >= shared.registry.addresses_max => {
-            return Err(CallError::ConnectionLimit { max: shared.registry.addresses_max });
-        }
-        None => open_slot(shared, &mut table, addr.clone(), HashSet::from([hotkey])),
-    };
-    table.homes.insert(hotkey, addr);
-    Ok(Route { hotkey, slot })
-}
-
-/// Wants `axons` besides whoever is wanted already. Returns the slots whose dials are under way.
-pub(crate) fn add(shared: &Arc<Shared>, axons: Vec<QuicAxonInfo>) -> Vec<Arc<Slot>> {
-    let mut table = shared.registry.lock();
-    let present = table.current().filter_map(|(hotkey, addr)| {
-        let socket = addr.socket_addr().ok()?;
-        Some(QuicAxonInfo::new(hotkey.to_string(), socket.ip().to_string(), socket.port(), 4))
-    });
-    let all = present.chain(axons).collect();
-    carry_out(shared, &mut table, all)
-}
-
-/// Wants exactly `axons`: opens what is new, closes what is gone or has moved, dials now what is down. Returns the
-/// slots whose dials are under way.
-pub(crate) fn replace(shared: &Arc<Shared>, axons: Vec<QuicAxonInfo>) -> Vec<Arc<Slot>> {
-    let mut table = shared.registry.lock();
-    carry_out(shared, &mut table, axons)
-}
-
-fn carry_out(shared: &Arc<Shared>, table: &mut Table, axons: Vec<QuicAxonInfo>) -> Vec<Arc<Slot>> {
-    let (wanted, rejected) = WantedPeers::parse(axons);
-    for peers::Rejected { axon, why } in rejected {
-        warn!("miner {:?} at {:?} is left out: {why}", axon.hotkey, axon.addr_key().as_ref());
-    }
-    let plan = reconcile(table.current(), &wanted, shared.registry.addresses_max);
-    if !plan.over_limit.is_empty() {
-        let max = shared.registry.addresses_max;
-        warn!("connection limit ({max}) reached: {} addresses are left out", plan.over_limit.len());
-    }
-
-    for Close { addr, reason } in plan.close {
-        if let Some(slot) = table.slots.remove(&addr) {
-            info!("{addr} is no longer wanted: {reason:?}");
-            slot.close(close_reason(reason), &shared.feed);
-        }
-    }
-    table.homes.clear();
-    let mut dialling = Vec::new();
-    for peers::Slot { addr, hotkeys } in plan.keep.into_iter().chain(plan.change) {
-        let Some(slot) = table.slots.get(&addr).cloned() else { continue };
-        table.homes.extend(hotkeys.iter().map(|hotkey| (*hotkey, addr.clone())));
-        slot.want_only(hotkeys.into_iter().collect(), CloseReason::MinerDeregistered);
-        slot.redial(&shared.feed);
-        if matches!(slot.state(), SlotState::Connecting { .. }) {
-            dialling.push(slot);
-        }
-    }
-    for peers::Slot { addr, hotkeys } in plan.open {
-        table.homes.extend(hotkeys.iter().map(|hotkey| (*hotkey, addr.clone())));
-        dialling.push(open_slot(shared, table, addr, hotkeys.into_iter().collect()));
-    }
-    dialling
 }
 
 /// Waits until each of `slots` has made its first dial, whatever came of it. Bounded by the connect timeout.
@@ -158,13 +165,6 @@ pub(crate) async fn settled(slots: Vec<Arc<Slot>>) {
         // An error would mean that the slot is gone, and that settles it as well.
         let _ = states.wait_for(|state| !matches!(state, SlotState::Connecting { .. })).await;
     }
-}
-
-fn open_slot(shared: &Arc<Shared>, table: &mut Table, addr: PeerAddr, wanted: HashSet<Hotkey>) -> Arc<Slot> {
-    let slot = Arc::new(Slot::new(addr.clone(), wanted));
-    table.slots.insert(addr, slot.clone());
-    shared.spawn(supervise(shared.clone(), slot.clone()));
-    slot
 }
 
 fn close_reason(reason: peers::CloseReason) -> CloseReason {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use btlightning_proto::identity::Hotkey;
 use tokio::time::{Instant, timeout_at};
 
-use super::dial::Link;
 use super::error::{CallError, Phase};
+use super::link::Link;
 use super::slot::{Slot, SlotState};
 
 /// A miner and the slot of the address where it should be.

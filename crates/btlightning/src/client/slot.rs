@@ -8,7 +8,8 @@ use btlightning_proto::identity::Hotkey;
 use btlightning_proto::peers::PeerAddr;
 use tokio::sync::{Notify, watch};
 
-use super::dial::{DialError, Link};
+use super::dial_error::DialError;
+use super::link::Link;
 use super::peers::{Peer, PeerFeed, PeerState};
 use crate::transport::close::CloseReason;
 

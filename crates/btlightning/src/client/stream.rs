@@ -8,11 +8,11 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use super::call::{EncodedRequest, Timings, deadline_after};
-use super::dial::Link;
+use super::config::LightningClientConfig;
 use super::error::{CallError, PeerError, Phase};
 use super::exchange::{self, Bounds, Marks};
+use super::link::Link;
 use super::route::{self, Route};
-use super::shared::Shared;
 use crate::error::Result;
 use crate::transport::frame_io::{Frame, FrameReader};
 
@@ -47,7 +47,7 @@ impl std::fmt::Debug for Opened {
 
 /// Asks, and waits for the first frame of the answer within `bounds`.
 pub(crate) async fn open(
-    shared: &Shared,
+    config: &LightningClientConfig,
     route: &Route,
     request: &EncodedRequest,
     bounds: &Bounds,
@@ -58,10 +58,10 @@ pub(crate) async fn open(
     let (first, reader, marks) = answering.first_frame(&route.slot, &link, bounds.deadline).await?;
     Ok(ChunkStream {
         opened: Opened { reader, link, marks },
-        payload_bytes_max: shared.config.max_frame_payload_bytes,
-        stream_bytes_max: shared.config.max_stream_payload_bytes,
+        payload_bytes_max: config.max_frame_payload_bytes,
+        stream_bytes_max: config.max_stream_payload_bytes,
         stream_bytes: 0,
-        chunk_timeout: shared.config.chunk_timeout(),
+        chunk_timeout: config.chunk_timeout(),
         first: Some(first),
         ended: false,
     })

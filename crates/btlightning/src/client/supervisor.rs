@@ -1,41 +1,57 @@
 //! The supervisor of one address. It alone dials, so there is never more than one dial an address, and a query that is
 //! cancelled leaves nothing half done: it only ever waited.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use btlightning_proto::peers::{Backoff, Pause};
+use btlightning_proto::peers::{Backoff, BackoffPolicy, Pause};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::dial::{self, DialError, Link};
-use super::shared::Shared;
+use super::dial_error::DialError;
+use super::dialler::Dialler;
+use super::link::Link;
+use super::peers::PeerFeed;
 use super::slot::{LinkFault, Slot, SlotState};
 use crate::transport::close::{self, CloseReason};
 
 /// A link that lived for this long was a good one: when it is lost, the count of failures starts anew.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 
-/// Runs the slot until it is closed.
-pub(crate) async fn supervise(shared: Arc<Shared>, slot: Arc<Slot>) {
-    let mut supervisor = Supervisor {
-        backoff: Backoff::new(shared.config.backoff()),
-        failures: 0,
-        free_redial_after: Instant::now(),
-        shared,
-        slot,
-    };
-    while supervisor.turn().await.is_continue() {}
+/// What all supervisors of a client share.
+pub(crate) struct Supervision {
+    pub(crate) dialler: Arc<Dialler>,
+    pub(crate) feed: PeerFeed,
+    pub(crate) policy: BackoffPolicy,
+}
+
+impl Supervision {
+    /// Has a task of its own supervise `slot` until it is closed, where the sockets are driven.
+    pub(crate) fn supervise(self: &Arc<Self>, slot: Arc<Slot>) {
+        let Some(endpoints) = self.dialler.endpoints() else { return };
+        let mut supervisor = Supervisor {
+            backoff: Backoff::new(self.policy),
+            failures: 0,
+            free_redial_after: Instant::now(),
+            entropy: RandomState::new(),
+            shared: self.clone(),
+            slot,
+        };
+        endpoints.runtime.spawn(async move { while supervisor.turn().await.is_continue() {} });
+    }
 }
 
 struct Supervisor {
-    shared: Arc<Shared>,
+    shared: Arc<Supervision>,
     slot: Arc<Slot>,
     backoff: Backoff,
     /// Failed dials and short-lived links since the last stable link.
     failures: u32,
     /// A lost link is dialled again without a pause, but not more often than this allows.
     free_redial_after: Instant,
+    /// For jitter, nothing else.
+    entropy: RandomState,
 }
 
 type Turn = std::ops::ControlFlow<()>;
@@ -73,9 +89,10 @@ impl Supervisor {
 
     /// Dials, and turns away whoever is not wanted here.
     async fn dial(&self) -> Result<Arc<Link>, DialError> {
-        let link = dial::dial(&self.shared, &self.slot.addr).await?;
+        let link = self.shared.dialler.dial(&self.slot.addr).await?;
         if !self.slot.wants(&link.proven) {
-            return Err(dial::reject(&link, &self.slot.addr));
+            CloseReason::NoAuthenticatedHotkeys.close(&link.connection);
+            return Err(self.slot.wrong_hotkey(&link));
         }
         Ok(Arc::new(link))
     }
@@ -115,7 +132,7 @@ impl Supervisor {
         if failure.is_refusal() {
             self.backoff.refused();
         }
-        let pause = self.backoff.next_pause(self.shared.entropy());
+        let pause = self.backoff.next_pause(self.entropy.hash_one(self.failures));
         let (length, slow) = match pause {
             Pause::Retry(length) => (Some(length), false),
             Pause::Probe(length) => (Some(length), true),

@@ -57,13 +57,18 @@ fn decide(shared: &Arc<Shared>, running: &Arc<Running>, incoming: Incoming) {
 async fn connect(shared: Arc<Shared>, running: Arc<Running>, incoming: Incoming, slot: StrangerSlot) {
     let deadline = Instant::now() + shared.config.handshake_timeout();
     let _live = running.count();
-    let phase = running.phase();
+    let mut phase = running.phase();
     let remote = incoming.remote_address();
     let connecting = match incoming.accept() {
         Ok(connecting) => connecting,
         Err(error) => return debug!("no connection from {remote}: {}", close::describe(&error)),
     };
-    let connection = match timeout_at(deadline, connecting).await {
+    let connected = tokio::select! {
+        biased;
+        _ = phase.stopping() => return,
+        connected = timeout_at(deadline, connecting) => connected,
+    };
+    let connection = match connected {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return debug!("no connection from {remote}: {}", close::describe(&error)),
         Err(_) => return debug!("no connection from {remote}: its TLS handshake took too long"),

@@ -189,7 +189,11 @@ impl Refused {
 
     fn log(&self, session: &Session) {
         let ip = session.source_ip;
-        session.shared.hush.handshakes.line(|more| match self {
+        let hush = match self {
+            Self::Unsigned(_) => &session.shared.hush.signing,
+            _ => &session.shared.hush.handshakes,
+        };
+        hush.line(|more| match self {
             Self::Undecodable => debug!("Failed to parse handshake request from {ip}{more}"),
             Self::TooManyAttempts => warn!("Handshake rate limit exceeded for {ip}{more}"),
             Self::Claim(refusal) => warn!("Handshake from {ip} refused: {refusal}{more}"),

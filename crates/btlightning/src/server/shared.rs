@@ -68,6 +68,8 @@ pub(super) struct Hushes {
     pub(super) admission: Hush,
     /// Handshakes that were refused.
     pub(super) handshakes: Hush,
+    /// The miner's signatures that were not to be had; apart from the others, which strangers could flood.
+    pub(super) signing: Hush,
     /// Requests that nobody could serve.
     pub(super) requests: Hush,
     /// Handlers that failed.
@@ -98,6 +100,7 @@ impl Shared {
             hush: Hushes {
                 admission: Hush::new(),
                 handshakes: Hush::new(),
+                signing: Hush::new(),
                 requests: Hush::new(),
                 handlers: Hush::new(),
             },

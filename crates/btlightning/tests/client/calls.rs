@@ -213,7 +213,9 @@ async fn a_fan_out_yields_answers_as_they_come_and_every_miner_once() {
                 assert_eq!(reply.value, Ping { n: 5 });
                 assert_eq!(name, reply.hotkey.to_string());
             }
-            Err(error) => assert_eq!((name, error.reason()), (hotkey("nobody").to_string(), "connect_timeout")),
+            Err(error) => {
+                assert_eq!((name, error.reason()), (hotkey("nobody").to_string(), "connect_timeout"))
+            }
         }
         order.push(asked.elapsed());
     }
@@ -232,7 +234,10 @@ async fn bad_names_and_unknown_miners_are_answers_of_a_fan_out() {
     while let Some((name, reply)) = answers.next().await {
         reasons.insert(name, reply.unwrap_err().reason());
     }
-    assert_eq!(reasons, HashMap::from([(names[0].clone(), "invalid_hotkey"), (names[1].clone(), "unknown_peer")]));
+    assert_eq!(
+        reasons,
+        HashMap::from([(names[0].clone(), "invalid_hotkey"), (names[1].clone(), "unknown_peer")])
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -280,7 +285,8 @@ async fn an_answer_over_the_limit_fails_its_call_and_not_the_connection() {
     let mut small = config();
     small.max_frame_payload_bytes = 1 << 20;
     let client = world.client(small).await;
-    let error = client.call::<_, HashMap<String, String>>(miner.axon(), "big", &Ping { n: 1 }).await.unwrap_err();
+    let error =
+        client.call::<_, HashMap<String, String>>(miner.axon(), "big", &Ping { n: 1 }).await.unwrap_err();
     assert!(matches!(error, CallError::Frame(_)), "{error}");
     client.call::<_, Ping>(miner.hotkey, "echo", &Ping { n: 1 }).await.unwrap();
     assert_eq!(miner.server.get_active_nonce_count().await, 1);

@@ -158,10 +158,9 @@ async fn pauses_grow_with_jitter_and_end_in_slow_probes() {
 
     let mut pauses = Vec::new();
     for _ in 0..8 {
-        let peer = change(&mut changes, &hotkey("miner"), |state| {
-            matches!(state, PeerState::BackingOff { .. })
-        })
-        .await;
+        let peer =
+            change(&mut changes, &hotkey("miner"), |state| matches!(state, PeerState::BackingOff { .. }))
+                .await;
         let PeerState::BackingOff { until: Some(until), failures, reason } = peer.state else {
             panic!("{:?}", peer.state)
         };

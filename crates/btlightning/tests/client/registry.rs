@@ -52,12 +52,16 @@ async fn reconciling_opens_what_is_new_closes_what_is_gone_and_follows_who_moved
 #[tokio::test(start_paused = true)]
 async fn a_dead_miner_is_dialled_at_once_when_the_registry_names_it_again() {
     let world = World::new(51);
-    let never = LightningClientConfig { reconnect_slow_probe_interval: None, reconnect_max_retries: 1, ..config() };
+    let never =
+        LightningClientConfig { reconnect_slow_probe_interval: None, reconnect_max_retries: 1, ..config() };
     let mut client = world.client(never).await;
     let mut changes = client.peer_changes();
     let axon = axon_at(&hotkey("miner"), "10.0.0.2:1".parse().unwrap());
     client.initialize_connections(vec![axon.clone()]).await.unwrap();
-    change(&mut changes, &hotkey("miner"), |state| matches!(state, PeerState::BackingOff { until: None, .. })).await;
+    change(&mut changes, &hotkey("miner"), |state| {
+        matches!(state, PeerState::BackingOff { until: None, .. })
+    })
+    .await;
     let error = client.call::<_, Ping>(hotkey("miner"), "echo", &Ping { n: 1 }).await.unwrap_err();
     assert!(!error.is_retryable(), "nothing will be tried until the registry says so: {error}");
 

@@ -41,7 +41,8 @@ async fn a_peer_goes_through_its_states_in_order() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_told_apart_from_an_absence() {
     let world = World::new(21);
-    let config_with_permits = LightningServerConfig::builder().require_validator_permit(true).build().unwrap();
+    let config_with_permits =
+        LightningServerConfig::builder().require_validator_permit(true).build().unwrap();
     let miner = world.miner_with_permits("miner", "10.0.0.2:8443", config_with_permits, &[]).await;
     let mut client = world.client(config()).await;
     client.initialize_connections(vec![miner.axon()]).await.unwrap();
@@ -94,7 +95,8 @@ async fn a_signer_that_fails_or_signs_for_another_is_named() {
     let world = World::new(24);
     let miner = world.miner("miner", "10.0.0.2:8443").await;
     let mut client =
-        LightningClient::with_network(hotkey("validator").to_string(), config(), world.host("10.0.0.1")).unwrap();
+        LightningClient::with_network(hotkey("validator").to_string(), config(), world.host("10.0.0.1"))
+            .unwrap();
     client.create_endpoint().await.unwrap();
 
     let error = client.call::<_, Ping>(miner.axon(), "echo", &Ping { n: 1 }).await.unwrap_err();
@@ -126,7 +128,12 @@ async fn a_slow_subscriber_is_told_what_it_missed() {
     let client = world.client(LightningClientConfig { max_connections: 2000, ..config() }).await;
     let mut changes = client.peer_changes();
     let axons = (0..600u32)
-        .map(|n| axon_at(&hotkey(&format!("miner {n}")), format!("10.1.{}.{}:1", n / 250, n % 250 + 1).parse().unwrap()))
+        .map(|n| {
+            axon_at(
+                &hotkey(&format!("miner {n}")),
+                format!("10.1.{}.{}:1", n / 250, n % 250 + 1).parse().unwrap(),
+            )
+        })
         .collect();
     client.update_miner_registry(axons).await.unwrap();
     client.update_miner_registry(vec![]).await.unwrap();

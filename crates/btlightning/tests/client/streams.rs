@@ -72,8 +72,6 @@ async fn chunks_come_in_order_and_the_end_stays_the_end() {
     assert_eq!(published.collect_all().await.unwrap().len(), 2);
 }
 
-
-
 #[tokio::test(start_paused = true)]
 async fn a_failure_comes_after_the_chunks_that_were_sent() {
     let (_world, miner, client) = ready(61, config()).await;

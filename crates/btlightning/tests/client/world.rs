@@ -9,8 +9,8 @@ use std::time::Duration;
 use btlightning::server::{Handler, ValidatorPermitResolver};
 use btlightning::transport::network::Network;
 use btlightning::{
-    Hotkey, LightningClient, LightningClientConfig, LightningServer, LightningServerConfig, Peer, PeerChanges,
-    PeerState, QuicAxonInfo, Sr25519Signer,
+    Hotkey, LightningClient, LightningClientConfig, LightningServer, LightningServerConfig, Peer,
+    PeerChanges, PeerState, QuicAxonInfo, Sr25519Signer,
 };
 use btlightning_proto::identity::Keypair;
 use btlightning_testkit::{Link, SimNet, keys};
@@ -78,7 +78,12 @@ impl World {
         self.client_at("validator", "10.0.0.1", config).await
     }
 
-    pub(crate) async fn client_at(&self, name: &str, ip: &str, config: LightningClientConfig) -> LightningClient {
+    pub(crate) async fn client_at(
+        &self,
+        name: &str,
+        ip: &str,
+        config: LightningClientConfig,
+    ) -> LightningClient {
         let mut client =
             LightningClient::with_network(hotkey(name).to_string(), config, self.host(ip)).unwrap();
         client.set_signer(Box::new(Sr25519Signer::from_seed(keys::seed(name))));
@@ -104,7 +109,8 @@ impl World {
         permitted: &[&str],
     ) -> Miner {
         let permitted = Permits(permitted.iter().map(|name| hotkey(name).to_string()).collect());
-        self.start(name, addr, config, |server| server.set_validator_permit_resolver(Box::new(permitted))).await
+        self.start(name, addr, config, |server| server.set_validator_permit_resolver(Box::new(permitted)))
+            .await
     }
 
     async fn start(

@@ -1,0 +1,15 @@
+//! A connection that has proven whose it is.
+
+use std::time::Instant;
+
+use btlightning_proto::identity::Hotkey;
+use quinn::Connection;
+
+/// A live connection and whose it is.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) connection: Connection,
+    /// The only hotkey that this connection is good for.
+    pub(crate) proven: Hotkey,
+    pub(crate) since: Instant,
+}
