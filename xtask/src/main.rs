@@ -1,2 +1,63 @@
-//! The project's own commands.
-fn main() {}
+//! The project's own commands: `cargo xtask <command>`.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for a terminal: printing is its purpose"
+)]
+
+mod steps;
+mod tidy;
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+/// Every error ends up before a person at a terminal and nobody matches on one, so an error is its text.
+type Result<T> = std::result::Result<T, String>;
+
+const HELP: &str = "\
+cargo xtask <command>
+
+  test               every test of the project, step by step; stops at the first step that fails
+  tidy               dependency policy and house rules
+  tidy --fix-counts  the same, after writing the measured number of dependencies into README.md
+  help               this text
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let outcome = match words[..] {
+        ["test"] => steps::test(&root()),
+        ["tidy"] => tidy::run(&root(), false),
+        ["tidy", "--fix-counts"] => tidy::run(&root(), true),
+        ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        [] => Err(format!("no command\n\n{HELP}")),
+        _ => Err(format!("unknown command: {}\n\n{HELP}", words.join(" "))),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {}", message.trim_end());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The root of the checkout: the directory above this package, wherever the command was called from.
+fn root() -> PathBuf {
+    // Cargo sets it for `cargo run`; the value from build time would outlive a moved checkout.
+    let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&package).parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+}
+
+/// The cargo that runs us, so that a chosen toolchain stays chosen.
+fn cargo() -> std::process::Command {
+    std::process::Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}

@@ -1,0 +1,129 @@
+//! `cargo xtask test`: the steps that together are all tests of the project.
+
+use crate::{Result, cargo};
+use std::{
+    env,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+struct Step {
+    name: &'static str,
+    /// What must be there. Its absence fails the step: a step that skips itself would look like a step that passed.
+    needs: &'static str,
+    cargo_args: Vec<String>,
+}
+
+enum Outcome {
+    Passed(Duration),
+    Failed(Duration, String),
+    NotRun,
+}
+
+/// Runs every step until one fails, then says what ran, how long it took, and what failed.
+pub(crate) fn test(root: &Path) -> Result<()> {
+    let steps = test_steps(&target_dir(root));
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    for step in &steps {
+        if matches!(outcomes.last(), Some(Outcome::Failed(..) | Outcome::NotRun)) {
+            outcomes.push(Outcome::NotRun);
+            continue;
+        }
+        println!("\n==> {}: {}", step.name, step.command_line());
+        outcomes.push(step.run(root));
+    }
+    println!("\n{}", summary(&steps, &outcomes));
+    match steps.iter().zip(&outcomes).find(|(_, outcome)| matches!(outcome, Outcome::Failed(..))) {
+        Some((step, _)) => {
+            Err(format!("tests failed in step `{}`; again: {}", step.name, step.command_line()))
+        }
+        None => Ok(()),
+    }
+}
+
+fn test_steps(target: &Path) -> Vec<Step> {
+    let words = |line: &str| line.split_whitespace().map(String::from).collect::<Vec<_>>();
+    // A directory of its own: the published package wants other features of the same dependencies, and two workspaces
+    // that take turns in one directory evict each other's artifacts.
+    let interop_target = target.join("interop").display().to_string();
+    let mut interop = words("test --manifest-path interop/Cargo.toml --locked --target-dir");
+    interop.push(interop_target);
+    vec![
+        Step {
+            name: "workspace",
+            needs: "Cargo.toml",
+            // Unit, integration and doc tests; builds the examples.
+            cargo_args: words("test --workspace --all-features --locked"),
+        },
+        Step { name: "interop", needs: "interop/Cargo.toml", cargo_args: interop },
+    ]
+}
+
+fn target_dir(root: &Path) -> PathBuf {
+    root.join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
+}
+
+impl Step {
+    fn run(&self, root: &Path) -> Outcome {
+        if !root.join(self.needs).exists() {
+            return Outcome::Failed(Duration::ZERO, format!("{} is missing", self.needs));
+        }
+        let start = Instant::now();
+        let status = cargo().args(&self.cargo_args).current_dir(root).stdin(Stdio::null()).status();
+        let took = start.elapsed();
+        match status {
+            Ok(status) if status.success() => Outcome::Passed(took),
+            Ok(status) => Outcome::Failed(took, status.to_string()),
+            Err(error) => Outcome::Failed(took, format!("cannot start cargo: {error}")),
+        }
+    }
+
+    fn command_line(&self) -> String {
+        format!("cargo {}", self.cargo_args.join(" "))
+    }
+}
+
+fn summary(steps: &[Step], outcomes: &[Outcome]) -> String {
+    let mut text = String::new();
+    for (step, outcome) in steps.iter().zip(outcomes) {
+        let name = step.name;
+        let _ = match outcome {
+            Outcome::Passed(took) => writeln!(text, "passed   {name:<12} {:>8.1} s", took.as_secs_f64()),
+            Outcome::Failed(took, why) => {
+                writeln!(text, "FAILED   {name:<12} {:>8.1} s  {why}", took.as_secs_f64())
+            }
+            Outcome::NotRun => writeln!(text, "not run  {name}"),
+        };
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_says_what_passed_what_failed_and_what_never_ran() {
+        let step = |name| Step { name, needs: "Cargo.toml", cargo_args: vec![] };
+        let outcomes = [
+            Outcome::Passed(Duration::from_millis(61_234)),
+            Outcome::Failed(Duration::from_secs(2), "exit status: 101".into()),
+            Outcome::NotRun,
+        ];
+        let expected = "\
+passed   workspace        61.2 s
+FAILED   interop           2.0 s  exit status: 101
+not run  python
+";
+        assert_eq!(summary(&[step("workspace"), step("interop"), step("python")], &outcomes), expected);
+    }
+
+    #[test]
+    fn a_step_whose_workspace_is_missing_fails() {
+        let step = Step { name: "lost", needs: "no/such/Cargo.toml", cargo_args: vec![] };
+        let outcome = step.run(Path::new(env!("CARGO_MANIFEST_DIR")));
+        assert!(matches!(outcome, Outcome::Failed(_, why) if why == "no/such/Cargo.toml is missing"));
+    }
+}
