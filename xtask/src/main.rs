@@ -24,6 +24,7 @@ cargo xtask <command>
   test               every test of the project, step by step; stops at the first step that fails
   tidy               dependency policy and house rules
   tidy --fix-counts  the same, after writing the measured number of dependencies into README.md
+  wallet-feature     the feature that brings wallet files on this host
   help               this text
 ";
 
@@ -34,6 +35,10 @@ fn main() -> ExitCode {
         ["test"] => steps::test(&root()),
         ["tidy"] => tidy::run(&root(), false),
         ["tidy", "--fix-counts"] => tidy::run(&root(), true),
+        ["wallet-feature"] => {
+            println!("{}", steps::wallet_feature());
+            Ok(())
+        }
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(())

@@ -5,7 +5,7 @@ use std::{
     env,
     fmt::Write as _,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -50,15 +50,36 @@ fn test_steps(target: &Path) -> Vec<Step> {
     let interop_target = target.join("interop").display().to_string();
     let mut interop = words("test --manifest-path interop/Cargo.toml --locked --target-dir");
     interop.push(interop_target);
-    vec![
-        Step {
-            name: "workspace",
-            needs: "Cargo.toml",
-            // Unit, integration and doc tests; builds the examples.
-            cargo_args: words("test --workspace --all-features --locked"),
-        },
+    let wallet = format!("test -p btlightning --features {} --lib --locked signing", wallet_feature());
+    let mut steps = vec![
+        // Unit, integration and doc tests; builds the examples.
+        Step { name: "workspace", needs: "Cargo.toml", cargo_args: words("test --workspace --locked") },
+        Step { name: "wallet", needs: "Cargo.toml", cargo_args: words(&wallet) },
         Step { name: "interop", needs: "interop/Cargo.toml", cargo_args: interop },
-    ]
+    ];
+    for (name, needs) in EXAMPLES {
+        let run = format!("run -p btlightning --locked --example {name}");
+        steps.push(Step { name, needs, cargo_args: words(&run) });
+    }
+    let demo = "run -p btlightning-cli --locked -- demo --miners 3 --queries 20";
+    steps.push(Step { name: "demo", needs: "crates/btlightning-cli/Cargo.toml", cargo_args: words(demo) });
+    steps
+}
+
+/// The examples, each of which runs to its end, and where they are.
+const EXAMPLES: [(&str, &str); 5] = [
+    ("echo", "crates/btlightning/examples/echo.rs"),
+    ("typed", "crates/btlightning/examples/typed.rs"),
+    ("streaming", "crates/btlightning/examples/streaming.rs"),
+    ("custom_signer", "crates/btlightning/examples/custom_signer.rs"),
+    ("fan_out", "crates/btlightning/examples/fan_out.rs"),
+];
+
+/// The feature that brings wallet files on this host: with the system's OpenSSL if its headers are here, else with one
+/// that is built from source.
+pub(crate) fn wallet_feature() -> &'static str {
+    let headers = Command::new("pkg-config").args(["--exists", "openssl"]).status();
+    if headers.is_ok_and(|status| status.success()) { "btwallet" } else { "btwallet-vendored" }
 }
 
 fn target_dir(root: &Path) -> PathBuf {
@@ -90,9 +111,9 @@ fn summary(steps: &[Step], outcomes: &[Outcome]) -> String {
     for (step, outcome) in steps.iter().zip(outcomes) {
         let name = step.name;
         let _ = match outcome {
-            Outcome::Passed(took) => writeln!(text, "passed   {name:<12} {:>8.1} s", took.as_secs_f64()),
+            Outcome::Passed(took) => writeln!(text, "passed   {name:<13} {:>8.1} s", took.as_secs_f64()),
             Outcome::Failed(took, why) => {
-                writeln!(text, "FAILED   {name:<12} {:>8.1} s  {why}", took.as_secs_f64())
+                writeln!(text, "FAILED   {name:<13} {:>8.1} s  {why}", took.as_secs_f64())
             }
             Outcome::NotRun => writeln!(text, "not run  {name}"),
         };
@@ -113,11 +134,27 @@ mod tests {
             Outcome::NotRun,
         ];
         let expected = "\
-passed   workspace        61.2 s
-FAILED   interop           2.0 s  exit status: 101
+passed   workspace         61.2 s
+FAILED   interop            2.0 s  exit status: 101
 not run  python
 ";
         assert_eq!(summary(&[step("workspace"), step("interop"), step("python")], &outcomes), expected);
+    }
+
+    #[test]
+    fn every_example_is_run() {
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let examples = package.parent().unwrap().join("crates/btlightning/examples");
+        let mut there: Vec<_> = std::fs::read_dir(examples)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+            .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        there.sort();
+        let mut run = EXAMPLES.map(|(name, _)| name);
+        run.sort_unstable();
+        assert_eq!(there, run);
     }
 
     #[test]
