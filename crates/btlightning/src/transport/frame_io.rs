@@ -83,17 +83,11 @@ impl FrameReader {
         if first.len() >= wanted {
             return Ok(first.split_to(wanted));
         }
-        let mut payload = BytesMut::with_capacity(wanted.min(FIRST_RESERVATION_BYTES));
-        while payload.len() < wanted {
-            let missing = wanted - payload.len();
-            let piece = self.piece().await?.ok_or(FrameReadError::Truncated)?;
-            let part = piece.split_to(piece.len().min(missing));
-            if payload.capacity() - payload.len() < part.len() {
-                payload.reserve(missing.min(payload.len().max(part.len())));
-            }
-            payload.extend_from_slice(&part);
+        let mut payload = Assembly::new(wanted);
+        while !payload.is_whole() {
+            payload.take_from(self.piece().await?.ok_or(FrameReadError::Truncated)?);
         }
-        Ok(payload.freeze())
+        Ok(payload.bytes.freeze())
     }
 
     /// The first received piece that is not used up, waiting for one if need be; `None` at the stream's end.
@@ -111,6 +105,33 @@ impl FrameReader {
             }
             self.next = 0;
         }
+    }
+}
+
+/// A payload that arrives in pieces. It never has room for more than twice what has arrived, or
+/// [`FIRST_RESERVATION_BYTES`].
+struct Assembly {
+    bytes: BytesMut,
+    wanted: usize,
+}
+
+impl Assembly {
+    fn new(wanted: usize) -> Self {
+        Self { bytes: BytesMut::with_capacity(wanted.min(FIRST_RESERVATION_BYTES)), wanted }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.bytes.len() == self.wanted
+    }
+
+    /// Takes what belongs to the payload off the front of `piece`.
+    fn take_from(&mut self, piece: &mut Bytes) {
+        let missing = self.wanted - self.bytes.len();
+        let part = piece.split_to(piece.len().min(missing));
+        if self.bytes.capacity() - self.bytes.len() < part.len() {
+            self.bytes.reserve(missing.min(self.bytes.len().max(part.len())));
+        }
+        self.bytes.extend_from_slice(&part);
     }
 }
 
@@ -159,5 +180,34 @@ impl Drop for FrameSender {
         if !self.finished {
             let _ = self.stream.reset(VarInt::from_u32(0));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_declared_length_reserves_nothing_that_has_not_arrived() {
+        let declared = 64 << 20;
+        let mut payload = Assembly::new(declared);
+        assert!(payload.bytes.capacity() <= FIRST_RESERVATION_BYTES);
+        for _ in 0..1000 {
+            payload.take_from(&mut Bytes::from_static(&[7; 1200]));
+            let arrived = payload.bytes.len();
+            assert!(payload.bytes.capacity() <= FIRST_RESERVATION_BYTES.max(2 * arrived), "{arrived} bytes");
+        }
+        assert!(!payload.is_whole());
+    }
+
+    #[test]
+    fn a_payload_ends_where_it_said_and_the_rest_is_left() {
+        let mut payload = Assembly::new(100_000);
+        let mut piece = Bytes::new();
+        while !payload.is_whole() {
+            piece = Bytes::from(vec![1; 30_000]);
+            payload.take_from(&mut piece);
+        }
+        assert_eq!((payload.bytes.len(), piece.len()), (100_000, 20_000));
     }
 }
