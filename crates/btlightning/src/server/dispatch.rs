@@ -121,8 +121,8 @@ fn begin_unary(handler: &dyn UnaryHandler, call: Call) -> Answering<'_> {
     handler.handle(call)
 }
 
-/// Runs a handler that may block. Waiting for a thread counts against its time. A handler that nobody waits for any more
-/// is not begun; one that has begun runs on and keeps its thread.
+/// Runs a handler that may block. Waiting for a thread counts against its time. A handler that nobody waits for any
+/// more is not begun; one that has begun runs on and keeps its thread.
 fn begin_blocking<'a>(session: &'a Session, handler: Arc<dyn BlockingHandler>, call: Call) -> Answering<'a> {
     Box::pin(async move {
         let permit = session.shared.blocking.clone().acquire_owned().await?;

@@ -1,8 +1,8 @@
 //! The server's side of a handshake: the pure steps of `btlightning_proto`, with this server's clock, limits, threads
 //! and tables between them.
 //!
-//! In this order: the limiter, the spelling, the time, the permit, the signature, the nonce, a place in the directory, the
-//! miner's signature. What is cheap comes first, and nothing is remembered of a claim that is not proven.
+//! In this order: the limiter, the spelling, the time, the permit, the signature, the nonce, the miner's signature, a
+//! place in the directory. What is cheap comes first, and nothing is remembered of a claim that is not proven.
 
 use std::sync::Arc;
 use std::time::Duration;

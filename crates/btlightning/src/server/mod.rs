@@ -1,13 +1,13 @@
 //! The miner's side: [`LightningServer`], its handlers, and who is let in.
 //!
-//! Life of a connection, and which file knows about it: [`Incoming`](quinn::Incoming) → `admission` (is there room for
-//! another stranger?) → `accept` (TLS) → `session` (one task a connection) → `stream` (one task a stream) → `handshake`
-//! (who is it?) → `directory` (all who have proven it) → `dispatch` (a request and its answer) → `streaming` (an answer in
-//! chunks). `refresh` asks the resolvers now and then, `policy` holds what they said, `lifecycle` starts and stops it all.
+//! Life of a connection, and which file knows about it: `admission` (is there room for another stranger?), `accept`
+//! (TLS), `session` (one task a connection), `stream` (one task a stream), `handshake` (who is it?), `directory` (all who
+//! have proven it), `dispatch` (a request and its answer), `streaming` (an answer in chunks). `refresh` asks the
+//! resolvers now and then, `policy` holds what they said, `lifecycle` starts and stops it all.
 //!
 //! Three things hold throughout. A stranger costs one slot, one deadline and a few kilobytes, and nothing that it sends
-//! is decoded but a handshake. Authentication belongs to a [`quinn::Connection`] and to nothing else. Every slot is freed
-//! by the guard that holds it, however its holder ends.
+//! is decoded but a handshake. Authentication belongs to a [`quinn::Connection`] and to nothing else. Every slot is
+//! freed by the guard that holds it, however its holder ends.
 
 mod accept;
 mod admission;

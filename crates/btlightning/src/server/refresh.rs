@@ -1,7 +1,7 @@
 //! What is done from time to time while the server runs: asking the resolvers, forgetting spent nonces.
 //!
-//! A resolver that fails, panics or hangs leaves what it said last in force. Before it has said anything, nobody holds a
-//! permit and, while the allowlist is enforced, nobody may connect.
+//! A resolver that fails, panics or hangs leaves what it said last in force. Before it has said anything, nobody holds
+//! a permit and, while the allowlist is enforced, nobody may connect.
 
 use std::sync::Arc;
 use std::time::Duration;

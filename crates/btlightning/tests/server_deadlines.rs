@@ -1,0 +1,188 @@
+//! When a handler's work ends before it does: its time is up, its caller is gone, or its answer is not read.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod common;
+
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use btlightning::server::{ChunkError, Handler, Response};
+use common::{Dropped, Miner, Raw, client_config, config, data, request, socket, within};
+use quinn::VarInt;
+use rmpv::Value;
+use tokio::sync::oneshot;
+
+#[tokio::test]
+async fn a_handler_has_its_time_and_no_more() {
+    let miner = Miner::with(config().handler_timeout_secs(1), |_| {}).await;
+    let raw = Raw::authenticated(&miner, "alice").await;
+    let (release, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    miner.server.register(
+        "blocking",
+        Handler::blocking(move |_| {
+            // Ends with the test at the latest.
+            let _ = held.lock().unwrap().recv();
+            Response::from_map(&data([]))
+        }),
+    );
+    let (dropped, dropping) = oneshot::channel();
+    let dropped = Mutex::new(Some(dropped));
+    miner.server.register(
+        "async",
+        Handler::unary(move |_| {
+            let guard = Dropped(dropped.lock().unwrap().take());
+            async move {
+                let _guard = guard;
+                std::future::pending().await
+            }
+        }),
+    );
+    miner.server.register(
+        "streaming",
+        Handler::streaming(|_, chunks| async move {
+            chunks.send("one").await?;
+            std::future::pending().await
+        }),
+    );
+    // The deadline of a stream holds even while chunks flow.
+    miner.server.register(
+        "endless",
+        Handler::streaming(|_, chunks| async move {
+            loop {
+                chunks.send("more").await?;
+                // sleeps: a stream in which chunks never stop coming
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }),
+    );
+    let nothing = data([]);
+    let (blocking, unary, streaming, endless) = tokio::join!(
+        raw.failure("blocking", &nothing),
+        raw.failure("async", &nothing),
+        raw.ask("streaming", &nothing),
+        raw.ask("endless", &nothing),
+    );
+    assert_eq!((blocking.as_str(), unary.as_str()), ("handler timed out", "handler timed out"));
+    within("the drop", dropping).await.unwrap();
+    let (chunks, end) = streaming.chunks();
+    assert_eq!((chunks.len(), end.as_deref()), (1, Some("handler timed out")));
+    let (chunks, end) = endless.chunks();
+    assert!(chunks.len() > 1);
+    assert_eq!(end.as_deref(), Some("handler timed out"));
+    drop(release);
+}
+
+#[tokio::test]
+async fn a_handler_is_dropped_when_its_caller_wants_no_answer() {
+    let miner = Miner::start().await;
+    let raw = Raw::authenticated(&miner, "alice").await;
+    let (begun, mut beginning) = tokio::sync::mpsc::channel(1);
+    let (drops, mut dropping) = tokio::sync::mpsc::unbounded_channel();
+    let guarded = move || {
+        let (dropped, was_dropped) = oneshot::channel();
+        let drops = drops.clone();
+        tokio::spawn(async move {
+            let _ = was_dropped.await;
+            let _ = drops.send(());
+        });
+        (begun.clone(), Dropped(Some(dropped)))
+    };
+    let also = guarded.clone();
+    miner.server.register(
+        "unary",
+        Handler::unary(move |_| {
+            let (begun, guard) = guarded();
+            async move {
+                let _guard = guard;
+                begun.send(()).await?;
+                std::future::pending().await
+            }
+        }),
+    );
+    miner.server.register(
+        "streaming",
+        Handler::streaming(move |_, chunks| {
+            let (begun, guard) = also();
+            async move {
+                let _guard = guard;
+                chunks.send("one").await?;
+                begun.send(()).await?;
+                std::future::pending().await
+            }
+        }),
+    );
+    for name in ["unary", "streaming"] {
+        let (_send, mut receive) = raw.send(&request(name, &data([]))).await;
+        within("the handler", beginning.recv()).await.unwrap();
+        receive.stop(VarInt::from_u32(0)).unwrap();
+        within("the drop", dropping.recv()).await.unwrap();
+    }
+    assert!(raw.is_open());
+}
+
+#[tokio::test]
+async fn a_handler_learns_that_nobody_reads_its_chunks() {
+    let miner = Miner::start().await;
+    let raw = Raw::authenticated(&miner, "alice").await;
+    let (told, mut telling) = tokio::sync::mpsc::channel(1);
+    miner.server.register(
+        "detached",
+        Handler::streaming(move |_, chunks| {
+            let told = told.clone();
+            async move {
+                tokio::spawn(async move {
+                    let failed = loop {
+                        if let Err(failed) = chunks.send(vec![0; 1024]).await {
+                            break failed;
+                        }
+                    };
+                    told.send(failed).await.unwrap();
+                });
+                std::future::pending().await
+            }
+        }),
+    );
+    let (_send, mut receive) = raw.send(&request("detached", &data([]))).await;
+    let mut some = [0; 1024];
+    within("a chunk", receive.read_exact(&mut some)).await.unwrap();
+    receive.stop(VarInt::from_u32(0)).unwrap();
+    assert_eq!(within("the failure", telling.recv()).await, Some(ChunkError::CallerGone));
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_is_given_up_on() {
+    let miner = Miner::with(config().handler_timeout_secs(1), |_| {}).await;
+    let large = Arc::new(vec![7_u8; 1 << 20]);
+    let chunk = large.clone();
+    miner.server.register(
+        "unary",
+        Handler::unary(move |_| {
+            let large = large.clone();
+            async move { Response::from_map(&data([("b", Value::Binary(large.to_vec()))])) }
+        }),
+    );
+    miner.server.register(
+        "streaming",
+        Handler::streaming(move |_, chunks| {
+            let chunk = chunk.clone();
+            async move { Ok(chunks.send(chunk.to_vec()).await?) }
+        }),
+    );
+    let narrow = client_config(b"btlightning", |transport| {
+        transport.stream_receive_window(VarInt::from_u32(4096));
+    });
+    let mut endpoint = socket();
+    endpoint.set_default_client_config(narrow);
+    let raw = Raw::connect_from(endpoint, miner.addr).await.unwrap();
+    raw.accepted("alice").await;
+    let mut receiving = Vec::new();
+    for name in ["unary", "streaming"] {
+        receiving.push(raw.send(&request(name, &data([]))).await.1);
+    }
+    for mut receive in receiving {
+        let reset = within("the reset", receive.received_reset()).await.unwrap();
+        assert_eq!(reset, Some(VarInt::from_u32(0)));
+    }
+    assert_eq!(raw.failure("nobody knows", &data([])).await, "unrecognized synapse type");
+}
