@@ -74,9 +74,10 @@ impl Miner {
         let signer = Sr25519Signer::from_seed(keys::seed(name));
         let mut server = LightningServer::new(signer.hotkey().to_string(), "127.0.0.1".into(), 0).unwrap();
         server.set_miner_signer(Box::new(signer));
-        server.register("echo", Handler::unary(|call| async move {
-            btlightning::server::Response::from_map(&call.to_map()?)
-        }));
+        server.register(
+            "echo",
+            Handler::unary(|call| async move { btlightning::server::Response::from_map(&call.to_map()?) }),
+        );
         server.start().await.unwrap();
         let (addr, server) = (server.local_addr().unwrap(), Arc::new(server));
         tokio::spawn({

@@ -186,3 +186,24 @@ async fn a_peer_that_does_not_read_is_given_up_on() {
     }
     assert_eq!(raw.failure("nobody knows", &data([])).await, "unrecognized synapse type");
 }
+
+#[tokio::test]
+async fn a_request_that_does_not_arrive_in_time_is_given_up_on() {
+    let miner = Miner::with(config().handler_timeout_secs(1), |_| {}).await;
+    miner.server.register("echo", Handler::unary(|call| async move { Response::from_map(&call.to_map()?) }));
+    let raw = Raw::authenticated(&miner, "alice").await;
+    let whole = request("echo", &data([("k", Value::from("v"))]));
+    // Half a header, a header, half a payload: each stream is reset, and the connection goes on.
+    let mut streams = Vec::new();
+    for arrived in [1, 3, 5, whole.len() - 1] {
+        let (mut send, receive) = raw.connection.open_bi().await.unwrap();
+        send.write_all(&whole[..arrived]).await.unwrap();
+        // Kept: a sender that is dropped ends its stream.
+        streams.push((arrived, send, receive));
+    }
+    for (arrived, _send, mut receive) in streams {
+        let given_up = within("the end of the stream", receive.read_to_end(1024)).await;
+        assert!(given_up.is_err(), "{arrived} bytes: {given_up:?}");
+    }
+    assert_eq!(raw.answer("echo", &data([])).await, data([]));
+}

@@ -30,10 +30,10 @@ pub(super) async fn serve(
         Ok(header) if header.kind == MessageType::SynapsePacket => header,
         other => return refuse_unread(session, sender, &other),
     };
-    let payload = reader.payload(header).await.ok()?;
+    let taken = session.intake.payload(&mut reader, header).await?;
     // Whatever follows the request is not wanted.
     drop(reader);
-    answer(session, hotkey, &payload, sender).await
+    answer(session, hotkey, &taken.payload, sender).await
 }
 
 async fn answer(

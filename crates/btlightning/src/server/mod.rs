@@ -19,6 +19,7 @@ mod handler;
 mod handlers;
 mod handshake;
 mod hush;
+mod intake;
 mod lifecycle;
 mod panics;
 mod policy;

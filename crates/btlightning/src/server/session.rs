@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 use super::admission::StrangerSlot;
 use super::call::ConnectionId;
 use super::directory::{Activity, DirectoryFull, Membership};
+use super::intake::Intake;
 use super::shared::{PhaseWatch, Running, Shared, Stop};
 use super::stream;
 use crate::Hotkey;
@@ -32,6 +33,7 @@ pub(super) struct Session {
     /// for one that the connection migrates to.
     pub(super) source_ip: IpAddr,
     pub(super) activity: Arc<Activity>,
+    pub(super) intake: Intake,
     proven: OnceLock<Hotkey>,
     seat: Mutex<Seat>,
 }
@@ -67,6 +69,7 @@ impl Session {
     ) -> Self {
         Self {
             id: shared.next_connection(),
+            intake: Intake::new(&shared.config),
             shared,
             running,
             connection,

@@ -23,13 +23,14 @@ pub(super) async fn serve(
 ) -> Option<FrameSender> {
     let sender = FrameSender::new(send);
     let mut reader = FrameReader::new(receive);
-    let header = match reader.header(session.shared.config.max_frame_payload_bytes).await {
-        Ok(Some(header)) => Ok(header),
-        Err(FrameReadError::Frame(error)) => Err(error),
-        // Nothing was asked.
-        Ok(None) | Err(FrameReadError::Truncated) => return finish(sender),
-        Err(FrameReadError::Read(_)) => return None,
-    };
+    let header =
+        match session.intake.header(&mut reader, session.shared.config.max_frame_payload_bytes).await? {
+            Ok(Some(header)) => Ok(header),
+            Err(FrameReadError::Frame(error)) => Err(error),
+            // Nothing was asked.
+            Ok(None) | Err(FrameReadError::Truncated) => return finish(sender),
+            Err(FrameReadError::Read(_)) => return None,
+        };
     if let Some(header) = header.ok().filter(is_handshake) {
         let payload = reader.payload(header).await.ok()?;
         drop(reader);
