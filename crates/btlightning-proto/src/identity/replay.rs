@@ -158,10 +158,10 @@ impl ReplayError {
     /// The reason as fixed words for logs and metrics.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Seen => "nonce seen",
-            Self::Stale => "nonce stale",
-            Self::Full => "nonce window full",
-            Self::ShareFull => "nonce share full",
+            Self::Seen => "nonce_seen",
+            Self::Stale => "nonce_stale",
+            Self::Full => "nonce_window_full",
+            Self::ShareFull => "nonce_share_full",
         }
     }
 }

@@ -170,14 +170,14 @@ impl HandshakeError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Refused => "refused",
-            Self::MinerHotkey(_) => "bad miner hotkey",
-            Self::FingerprintMissing => "no fingerprint",
-            Self::FingerprintText(_) => "bad fingerprint",
-            Self::FingerprintMismatch => "other certificate",
-            Self::ConnectionId => "bad connection id",
-            Self::SignatureEncoding => "bad signature encoding",
-            Self::Signature(_) => "bad signature",
-            Self::OtherMiner { .. } => "other miner",
+            Self::MinerHotkey(_) => "bad_miner_hotkey",
+            Self::FingerprintMissing => "no_fingerprint",
+            Self::FingerprintText(_) => "bad_fingerprint",
+            Self::FingerprintMismatch => "other_certificate",
+            Self::ConnectionId => "bad_connection_id",
+            Self::SignatureEncoding => "bad_signature_encoding",
+            Self::Signature(_) => "bad_signature",
+            Self::OtherMiner { .. } => "other_miner",
         }
     }
 }

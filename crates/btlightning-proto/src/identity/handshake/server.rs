@@ -224,14 +224,14 @@ impl Refusal {
     /// The reason as fixed words for logs and metrics, without anything a peer wrote.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Validator(_) => "bad validator hotkey",
-            Self::Nonce(_) => "bad nonce",
-            Self::SignatureEncoding => "bad signature encoding",
-            Self::TooManyAttempts => "too many attempts",
-            Self::TooOld { .. } => "too old",
-            Self::FromTheFuture { .. } => "from the future",
-            Self::NoPermit => "no permit",
-            Self::Signature(_) => "bad signature",
+            Self::Validator(_) => "bad_validator_hotkey",
+            Self::Nonce(_) => "bad_nonce",
+            Self::SignatureEncoding => "bad_signature_encoding",
+            Self::TooManyAttempts => "too_many_attempts",
+            Self::TooOld { .. } => "too_old",
+            Self::FromTheFuture { .. } => "from_the_future",
+            Self::NoPermit => "no_permit",
+            Self::Signature(_) => "bad_signature",
             Self::Replay(err) => err.reason(),
         }
     }
