@@ -1,6 +1,11 @@
 //! A signer that calls out: here to a thread that alone holds the key, as a wallet or a hardware key would.
 //!
 //! `cargo run -p btlightning --example custom_signer`
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "an example shows what it does, and ends where it fails"
+)]
 
 mod miner;
 

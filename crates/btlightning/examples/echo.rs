@@ -1,6 +1,11 @@
 //! The published API: a miner that answers with what it was asked, and a validator that asks it.
 //!
 //! `cargo run -p btlightning --example echo`
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "an example shows what it does, and ends where it fails"
+)]
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,6 +1,11 @@
 //! Many miners at once, under one deadline, and the state of each without reading error texts.
 //!
 //! `cargo run -p btlightning --example fan_out`
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "an example shows what it does, and ends where it fails"
+)]
 
 mod miner;
 

@@ -1,6 +1,11 @@
 //! An answer in chunks, each sent when it is ready.
 //!
 //! `cargo run -p btlightning --example streaming`
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "an example shows what it does, and ends where it fails"
+)]
 
 mod miner;
 

@@ -1,6 +1,11 @@
 //! Values of your own types in both directions, and a handler that is told who calls.
 //!
 //! `cargo run -p btlightning --example typed`
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "an example shows what it does, and ends where it fails"
+)]
 
 mod miner;
 

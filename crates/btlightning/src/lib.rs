@@ -18,8 +18,11 @@
 pub mod client;
 mod compat;
 pub mod error;
+mod limits;
 pub mod server;
 pub mod signing;
+#[cfg(test)]
+mod testing;
 #[doc(hidden)]
 pub mod transport;
 pub mod util;

@@ -1,5 +1,6 @@
 //! Nobody can be somebody else's miner: the attacks on the binding between a hotkey and a TLS connection, carried out in
 //! full over real sockets.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

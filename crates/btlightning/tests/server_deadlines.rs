@@ -4,12 +4,16 @@
 mod common;
 
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use btlightning::server::{ChunkError, Handler, Response};
-use common::{Dropped, Miner, Raw, client_config, config, data, request, socket, within};
+use async_trait::async_trait;
+use btlightning::server::{ChunkError, Handler, Response, StreamingSynapseHandler};
+use btlightning_proto::wire::MessageType;
+use common::sim::World;
+use common::{Data, Dropped, Miner, Raw, client_config, config, data, read, request, socket, within};
 use quinn::VarInt;
 use rmpv::Value;
+use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 
 #[tokio::test]
@@ -153,7 +157,8 @@ async fn a_handler_learns_that_nobody_reads_its_chunks() {
 #[tokio::test]
 async fn a_peer_that_does_not_read_is_given_up_on() {
     let miner = Miner::with(config().handler_timeout_secs(1), |_| {}).await;
-    let large = Arc::new(vec![7_u8; 1 << 20]);
+    // Less than what would have more time for its size.
+    let large = Arc::new(vec![7_u8; 60_000]);
     let chunk = large.clone();
     miner.server.register(
         "unary",
@@ -201,9 +206,115 @@ async fn a_request_that_does_not_arrive_in_time_is_given_up_on() {
         // Kept: a sender that is dropped ends its stream.
         streams.push((arrived, send, receive));
     }
+    // Nor is a second handshake waited for.
+    let (mut send, receive) = raw.connection.open_bi().await.unwrap();
+    send.write_all(&[MessageType::HandshakeRequest as u8, 0, 0, 1, 0, 0x87]).await.unwrap();
+    streams.push((6, send, receive));
     for (arrived, _send, mut receive) in streams {
         let given_up = within("the end of the stream", receive.read_to_end(1024)).await;
         assert!(given_up.is_err(), "{arrived} bytes: {given_up:?}");
     }
     assert_eq!(raw.answer("echo", &data([])).await, data([]));
+}
+
+/// A validator in virtual time, and the peer of a miner, that takes little of an answer before it reads it.
+async fn narrow(world: &World, miner: &Miner) -> Raw {
+    let endpoint = world.socket(client_config(b"btlightning", |transport| {
+        transport.stream_receive_window(VarInt::from_u32(4096));
+    }));
+    let raw = Raw::connect_from(endpoint, miner.addr).await.unwrap();
+    raw.accepted("alice").await;
+    raw
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_answer_has_more_time_to_be_read() {
+    let world = World::new();
+    let miner = world.miner(config().handler_timeout_secs(1)).await;
+    let answer = data([("b", Value::Binary(vec![7; 200_000]))]);
+    let given = answer.clone();
+    miner.server.register(
+        "unary",
+        Handler::unary(move |_| {
+            let given = given.clone();
+            async move { Response::from_map(&given) }
+        }),
+    );
+    miner.server.register(
+        "streaming",
+        Handler::streaming(|_, chunks| async move {
+            for _ in 0..4 {
+                chunks.send(vec![7; 50_000]).await?;
+            }
+            Ok(())
+        }),
+    );
+    let raw = narrow(&world, &miner).await;
+    for begins_after_secs in [2, 5] {
+        let (_send, mut unary) = raw.send(&request("unary", &data([]))).await;
+        let (_send, mut streaming) = raw.send(&request("streaming", &data([]))).await;
+        // sleeps: in virtual time, for longer than a small answer would be kept; then for longer than these are
+        tokio::time::sleep(Duration::from_secs(begins_after_secs)).await;
+        if begins_after_secs == 2 {
+            assert_eq!(read(&mut unary).await.data(), answer);
+            let (chunks, end) = read(&mut streaming).await.chunks();
+            assert_eq!((chunks.len(), end), (4, None));
+        } else {
+            for receive in [&mut unary, &mut streaming] {
+                assert!(receive.read_to_end(1 << 20).await.is_err());
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_published_handler_has_sent_is_written_after_its_time_too() {
+    struct Hangs(Mutex<Option<oneshot::Sender<()>>>);
+    #[async_trait]
+    impl StreamingSynapseHandler for Hangs {
+        async fn handle(&self, _: &str, _: Data, sender: Sender<Vec<u8>>) -> btlightning::Result<()> {
+            let _guard = Dropped(self.0.lock().unwrap().take());
+            for _ in 0..4 {
+                sender.try_send(vec![7; 30_000]).unwrap();
+            }
+            std::future::pending().await
+        }
+    }
+    let world = World::new();
+    let miner = world.miner(config().handler_timeout_secs(1)).await;
+    let (dropped, dropping) = oneshot::channel();
+    let handler = Arc::new(Hangs(Mutex::new(Some(dropped))));
+    miner.server.register_streaming_handler("hangs".into(), handler).await.unwrap();
+    let raw = narrow(&world, &miner).await;
+    let (_send, mut receive) = raw.send(&request("hangs", &data([]))).await;
+    within("the drop", dropping).await.unwrap();
+    let (chunks, end) = read(&mut receive).await.chunks();
+    assert_eq!((chunks.len(), end.as_deref()), (4, Some("handler timed out")));
+}
+
+#[tokio::test]
+async fn a_handler_is_told_when_its_request_was_there_and_until_when_it_has_time() {
+    let miner = Miner::with(config().handler_timeout_secs(7), |_| {}).await;
+    let (told, mut telling) = tokio::sync::mpsc::channel(1);
+    miner.server.register(
+        "when",
+        Handler::unary(move |call| {
+            let told = told.clone();
+            async move {
+                told.send((*call.caller(), Instant::now())).await?;
+                Response::from_map(&data([]))
+            }
+        }),
+    );
+    let raw = Raw::authenticated(&miner, "alice").await;
+    let whole = request("when", &data([]));
+    let (mut send, _receive) = raw.connection.open_bi().await.unwrap();
+    send.write_all(&whole[..7]).await.unwrap();
+    // The server has what was written: later streams of the connection are answered.
+    assert_eq!(raw.failure("nobody knows", &data([])).await, "unrecognized synapse type");
+    let before = Instant::now();
+    send.write_all(&whole[7..]).await.unwrap();
+    let (caller, called) = within("the handler", telling.recv()).await.unwrap();
+    assert!(before <= caller.received_at && caller.received_at <= called);
+    assert_eq!(caller.deadline - caller.received_at, Duration::from_secs(7));
 }

@@ -147,6 +147,38 @@ async fn chunks_arrive_in_order_and_then_the_end() {
 }
 
 #[tokio::test]
+async fn a_streaming_handler_is_ahead_by_as_many_chunks_as_were_set() {
+    struct Ahead;
+    #[async_trait]
+    impl StreamingSynapseHandler for Ahead {
+        async fn handle(&self, _: &str, _: Data, sender: tokio::sync::mpsc::Sender<Vec<u8>>) -> Result<()> {
+            for _ in 0..5 {
+                sender.try_send(vec![1]).map_err(LightningError::handler)?;
+            }
+            sender.try_send(vec![2]).unwrap_err();
+            Ok(())
+        }
+    }
+    let (miner, raw) = with(config().streaming_channel_buffer(5)).await;
+    miner.server.register_streaming_handler("published".into(), Arc::new(Ahead)).await.unwrap();
+    miner.server.register(
+        "native",
+        Handler::streaming(|_, chunks| async move {
+            // Nobody takes chunks before this awaits something that is not ready.
+            for _ in 0..5 {
+                assert!(!is_pending(std::pin::pin!(chunks.send(vec![1]))).await);
+            }
+            assert!(is_pending(std::pin::pin!(chunks.send(vec![2]))).await);
+            Ok(())
+        }),
+    );
+    for name in ["published", "native"] {
+        let (chunks, end) = raw.ask(name, &data([])).await.chunks();
+        assert_eq!((chunks, end), (vec![Bytes::from(vec![1]); 5], None), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_task_that_a_streaming_handler_leaves_behind_sends_on() {
     let (miner, raw) = with(config()).await;
     let detached = Handler::streaming(|_, chunks| async move {

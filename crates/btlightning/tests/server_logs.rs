@@ -5,7 +5,9 @@ mod common;
 
 use std::collections::HashSet;
 use std::fmt::{Debug, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use btlightning::server::{Handler, SourceAddressResolver, SourceAllowlist, ValidatorPermitResolver};
 use btlightning::{LightningError, Result};
@@ -157,6 +159,46 @@ async fn the_lines_of_resolvers_that_fail() {
     lines.has("ERROR Validator permit resolution failed").await;
     lines.has("INFO Refreshed source-address allowlist: 1 allowed IPs").await;
     lines.has("INFO Refreshed validator permit cache: 1 permitted validators").await;
+}
+
+#[tokio::test]
+async fn the_lines_of_a_resolver_that_hangs() {
+    struct Hangs {
+        asked: Arc<AtomicUsize>,
+        answers: Mutex<mpsc::Receiver<HashSet<String>>>,
+    }
+    impl ValidatorPermitResolver for Hangs {
+        fn resolve_permitted_validators(&self) -> Result<HashSet<String>> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            self.answers.lock().unwrap().recv().map_err(LightningError::handler)
+        }
+    }
+    let (lines, _guard) = Lines::catch();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (answer, answers) = mpsc::channel();
+    let resolver = Box::new(Hangs { asked: asked.clone(), answers: Mutex::new(answers) });
+    let _miner = Miner::with(config().validator_permit_refresh_secs(100), |server| {
+        server.set_validator_permit_resolver(resolver);
+    })
+    .await;
+    eventually("the question", async || (asked.load(Ordering::SeqCst) == 1).then_some(())).await;
+    let hangs = "WARN the validator permit resolver does not return";
+    tokio::time::pause();
+    // After 30 s, and then whenever it would have been asked.
+    for (secs, said) in [(29, 0), (2, 1), (98, 1), (4, 2), (104, 3)] {
+        tokio::time::advance(Duration::from_secs(secs)).await;
+        tokio::task::yield_now().await;
+        assert_eq!(lines.count(hangs), said, "after another {secs} s");
+    }
+    tokio::time::resume();
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    answer.send(HashSet::new()).unwrap();
+    lines.has("INFO Initial validator permit resolution: 0 permitted validators").await;
+    // It has returned, so it is asked again when it is time.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(101)).await;
+    tokio::time::resume();
+    eventually("another question", async || (asked.load(Ordering::SeqCst) == 2).then_some(())).await;
 }
 
 #[tokio::test]

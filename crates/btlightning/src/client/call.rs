@@ -1,5 +1,6 @@
 //! The typed call: encode once into the frame, ask, decode from the frame, and say where the time went.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use btlightning_proto::identity::Hotkey;
@@ -12,8 +13,9 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::config::LightningClientConfig;
-use super::error::{CallError, PeerError};
-use super::exchange::{self, Bounds, Marks};
+use super::deadline::deadline_after;
+use super::error::{CallError, PeerError, Phase};
+use super::exchange::{self, Bounds, Sent, SentMarks};
 use super::link::Link;
 use super::route::{self, Route};
 use crate::util::unix_timestamp_secs;
@@ -55,40 +57,36 @@ impl CallOptions {
     }
 }
 
-/// `start + timeout`, or a day later where that cannot be said.
-pub(crate) fn deadline_after(start: Instant, timeout: Duration) -> Instant {
-    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-    start.checked_add(timeout).unwrap_or_else(|| start + DAY)
-}
-
-/// Where the time of a call went. `waited` is this validator's own; what follows is the miner's and the path's, counted
-/// from the moment the request began to go out.
+/// Where the time of a call went. `waited` and `sent` are this validator's own and the path's; `first_byte` and `last_byte`
+/// are counted from the moment the request had gone out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timings {
     /// How long the call waited for a connection and for a stream on it, before anything was sent.
     pub waited: Duration,
-    /// Until QUIC had taken the whole request; it may still have been on its way.
+    /// From then until QUIC had taken the whole request: next to nothing for a small one; for a large one as long as its
+    /// turn on a busy connection and the peer's flow control took.
     pub sent: Duration,
-    /// Until the first byte of the answer was read.
+    /// From then until the first byte of the answer was read.
     pub first_byte: Duration,
-    /// Until the last byte of the answer was read. Score a miner by this figure: no queue of the validator's is in it.
+    /// From the same moment until the last byte of the answer was read; of a stream, of its last chunk so far. Score a
+    /// miner by this figure. What is in it beside the miner's work: the path there and back (`path_rtt`), and, of a
+    /// request larger than the path takes at once, its last bytes' way.
     pub last_byte: Duration,
-    /// The path's round-trip time of late, as QUIC has measured and smoothed it: the part of `first_byte` that is
-    /// nobody's work. Includes what packets have to wait at either end.
+    /// The path's round-trip time of late, as QUIC has measured and smoothed it. Includes what packets have to wait at
+    /// either end.
     pub path_rtt: Duration,
     /// The shortest round trip that the path has made: its length, with nobody waiting.
     pub path_rtt_min: Duration,
 }
 
 impl Timings {
-    pub(crate) fn new(marks: &Marks, link: &Link) -> Self {
-        let since = |mark: Instant| mark.duration_since(marks.opened);
+    pub(crate) fn new(marks: &SentMarks, first_byte: Instant, last_byte: Instant, link: &Link) -> Self {
         Self {
             waited: marks.opened.duration_since(marks.asked),
-            sent: since(marks.sent),
-            first_byte: since(marks.first_byte),
-            last_byte: since(Instant::now()),
+            sent: marks.sent.duration_since(marks.opened),
+            first_byte: first_byte.duration_since(marks.sent),
+            last_byte: last_byte.duration_since(marks.sent),
             path_rtt: link.connection.rtt(),
             path_rtt_min: link.connection.min_rtt(),
         }
@@ -143,6 +141,23 @@ pub(crate) struct RawReply {
     pub(crate) timings: Timings,
 }
 
+/// Sends `request` to the route's miner, on a link that has proven it. A link that is lost before the request could go
+/// out is waited for again: nothing has been asked yet.
+pub(crate) async fn send(
+    route: &Route,
+    request: &EncodedRequest,
+    deadline: Instant,
+    asked: Instant,
+) -> Result<(Arc<Link>, Sent), CallError> {
+    loop {
+        let link = route::ready_link(route, deadline, asked).await?;
+        match exchange::send(&route.slot, &link, request.frame(), deadline, asked).await {
+            Err(CallError::ConnectionLost { phase: Phase::Connecting, .. }) => {}
+            sent => return Ok((link, sent?)),
+        }
+    }
+}
+
 /// Asks and waits for the whole answer. The only unary exchange there is.
 pub(crate) async fn unary(
     route: &Route,
@@ -150,10 +165,9 @@ pub(crate) async fn unary(
     bounds: &Bounds,
     asked: Instant,
 ) -> Result<RawReply, CallError> {
-    let link = route::ready_link(route, bounds.deadline, asked).await?;
-    let answering = exchange::ask(&route.slot, &link, request.frame(), bounds, asked).await?;
-    let (frame, _reader, marks) = answering.first_frame(&route.slot, &link, bounds.deadline).await?;
-    let timings = Timings::new(&marks, &link);
+    let (link, mut sent) = send(route, request, bounds.deadline, asked).await?;
+    let (frame, first_byte) = exchange::receive(&route.slot, &link, &mut sent, bounds).await?;
+    let timings = Timings::new(&sent.marks, first_byte, Instant::now(), &link);
     if frame.kind != MessageType::SynapseResponse {
         return Err(CallError::UnexpectedMessage(frame.kind));
     }

@@ -4,15 +4,10 @@ use std::time::Duration;
 
 use btlightning_proto::peers::BackoffPolicy;
 
-use crate::error::{LightningError, Result};
+use crate::error::Result;
+use crate::limits::{require, require_frame_limit};
 use crate::transport::endpoint::Liveness;
 use crate::wire::DEFAULT_MAX_FRAME_PAYLOAD;
-
-/// The smallest frame limit that may be set, in bytes: 1 MiB.
-const FRAME_PAYLOAD_BYTES_LEAST: usize = 1024 * 1024;
-
-/// The largest frame limit that may be set, in bytes: what the length field of a frame can say.
-const FRAME_PAYLOAD_BYTES_MOST: usize = u32::MAX as usize;
 
 /// How a [`LightningClient`](crate::LightningClient) behaves.
 ///
@@ -42,8 +37,9 @@ pub struct LightningClientConfig {
     /// The pause between slow probes; it grows while a miner stays away. `None`: no probes, the miner is left alone
     /// until the registry names it again. Default: 60 s. Not zero.
     pub reconnect_slow_probe_interval: Option<Duration>,
-    /// The most addresses that connections are held to. Default: 1024. At least 1. In the worst case each connection
-    /// holds 16 MiB of answers that nobody has read yet.
+    /// The most addresses that connections are held to. Default: 1024. At least 1. A miner can send nothing that was not
+    /// asked for; each call that is out may hold up to 8 MiB of an answer that was not read yet, beside the frame that is
+    /// being read.
     pub max_connections: usize,
     /// The largest frame that is sent or accepted, in bytes. Default: 64 MiB. From 1 MiB to `u32::MAX`.
     pub max_frame_payload_bytes: usize,
@@ -53,8 +49,8 @@ pub struct LightningClientConfig {
     /// The longest wait for each chunk of a streaming answer. `None`: as long as `query_timeout`. Default: `None`.
     /// Not zero.
     pub stream_chunk_timeout: Option<Duration>,
-    /// The most that a query without a timeout of its own may take, the wait for a connection included. Default: 60 s,
-    /// twice what a miner's handler is given by default. Not zero.
+    /// The most that a query without a timeout of its own may take, the wait for a connection included. Default: 150 s:
+    /// a miner may give its handlers up to its own idle timeout, of which that is the default. Not zero.
     pub query_timeout: Duration,
 }
 
@@ -72,7 +68,7 @@ impl Default for LightningClientConfig {
             max_frame_payload_bytes: DEFAULT_MAX_FRAME_PAYLOAD,
             max_stream_payload_bytes: DEFAULT_MAX_FRAME_PAYLOAD,
             stream_chunk_timeout: None,
-            query_timeout: Duration::from_secs(60),
+            query_timeout: Duration::from_secs(150),
         }
     }
 }
@@ -113,11 +109,7 @@ impl LightningClientConfig {
         require(self.reconnect_max_retries >= 1, || "reconnect_max_retries must be at least 1".to_owned())?;
         require(self.max_connections >= 1, || "max_connections must be at least 1".to_owned())?;
         let frame = self.max_frame_payload_bytes;
-        require((FRAME_PAYLOAD_BYTES_LEAST..=FRAME_PAYLOAD_BYTES_MOST).contains(&frame), || {
-            format!(
-                "max_frame_payload_bytes ({frame}) must be from {FRAME_PAYLOAD_BYTES_LEAST} to {FRAME_PAYLOAD_BYTES_MOST}"
-            )
-        })?;
+        require_frame_limit(frame)?;
         require(self.max_stream_payload_bytes >= frame, || {
             format!(
                 "max_stream_payload_bytes ({}) must be at least max_frame_payload_bytes ({frame})",
@@ -143,10 +135,6 @@ impl LightningClientConfig {
     pub(crate) fn chunk_timeout(&self) -> Duration {
         self.stream_chunk_timeout.unwrap_or(self.query_timeout)
     }
-}
-
-fn require(holds: bool, otherwise: impl FnOnce() -> String) -> Result<()> {
-    if holds { Ok(()) } else { Err(LightningError::Config(otherwise())) }
 }
 
 /// Builds a [`LightningClientConfig`]; each method sets the field of its name.
@@ -190,7 +178,7 @@ impl LightningClientConfigBuilder {
     /// The configuration, checked.
     ///
     /// # Errors
-    /// [`LightningError::Config`] names the first setting that is out of its bounds.
+    /// [`Config`](crate::LightningError::Config) names the first setting that is out of its bounds.
     pub fn build(self) -> Result<LightningClientConfig> {
         self.config.validate()?;
         Ok(self.config)
@@ -200,6 +188,7 @@ impl LightningClientConfigBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::LightningError;
 
     fn refused(change: impl FnOnce(&mut LightningClientConfig)) -> String {
         let mut config = LightningClientConfig::default();
@@ -228,8 +217,7 @@ mod tests {
         assert!(refused(|c| c.reconnect_max_retries = 0).contains("reconnect_max_retries"));
         assert!(refused(|c| c.reconnect_slow_probe_interval = Some(Duration::ZERO)).contains("slow_probe"));
         assert!(refused(|c| c.max_connections = 0).contains("max_connections"));
-        assert!(refused(|c| c.max_frame_payload_bytes = FRAME_PAYLOAD_BYTES_LEAST - 1).contains("max_frame"));
-        assert!(refused(|c| c.max_frame_payload_bytes = FRAME_PAYLOAD_BYTES_MOST + 1).contains("max_frame"));
+        assert!(refused(|c| c.max_frame_payload_bytes = 1).contains("max_frame_payload_bytes"));
         assert!(refused(|c| c.max_stream_payload_bytes = 1 << 20).contains("max_stream_payload_bytes"));
         assert!(refused(|c| c.stream_chunk_timeout = Some(Duration::ZERO)).contains("stream_chunk_timeout"));
         assert!(refused(|c| c.query_timeout = Duration::ZERO).contains("query_timeout"));

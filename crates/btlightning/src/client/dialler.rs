@@ -15,6 +15,7 @@ use quinn::Connection;
 use tokio::time::{Instant, timeout_at};
 
 use super::config::LightningClientConfig;
+use super::deadline::deadline_after;
 use super::dial_error::DialError;
 use super::endpoints::Endpoints;
 use super::knock::{NotOpened, knock};
@@ -31,6 +32,10 @@ use crate::util::unix_timestamp_secs;
 
 /// The largest handshake message that is sent or read, in bytes. An honest one takes under 400.
 const HANDSHAKE_PAYLOAD_BYTES_MAX: usize = 4096;
+
+/// How many signatures are asked for at once. A signer in memory needs one; a wallet that is asked over a network, say in
+/// 50 ms, would otherwise take longer for 256 miners than a miner waits.
+const SIGNER_THREADS: usize = 8;
 
 /// Dials in the validator's name.
 pub(crate) struct Dialler {
@@ -52,7 +57,7 @@ impl Dialler {
         let signatures = if network.is_simulated() {
             SignatureWorker::Inline
         } else {
-            SignatureWorker::spawn("btlightning-client-signatures")?
+            SignatureWorker::spawn("btlightning-client-signatures", SIGNER_THREADS)?
         };
         Ok(Self {
             validator: wallet_hotkey.parse(),
@@ -95,7 +100,7 @@ impl Dialler {
         let endpoints =
             self.endpoints().ok_or_else(|| DialError::Local("endpoint not initialized".to_owned()))?;
         let after = self.connect_timeout;
-        let deadline = Instant::now() + after;
+        let deadline = deadline_after(Instant::now(), after);
 
         let connection = timeout_at(deadline, knock(|| endpoints.connect(socket_addr, addr)))
             .await
@@ -135,7 +140,7 @@ impl Dialler {
     /// Asks the signer, which may call out to a wallet and take its time, on the signature thread.
     async fn sign(&self, text: String) -> std::result::Result<Vec<u8>, DialError> {
         let signer = self.signer().ok_or_else(|| DialError::Signing("No signer configured".to_owned()))?;
-        let signed = self.signatures.run(move || signer.sign(text.as_bytes())).await;
+        let signed = self.signatures.run_in_turn(move || signer.sign(text.as_bytes())).await;
         match signed {
             Ok(Ok(signature)) => Ok(signature),
             Ok(Err(LightningError::Signing(why))) => Err(DialError::Signing(why)),

@@ -25,7 +25,9 @@ impl Endpoints {
     pub(crate) fn open(liveness: Liveness, network: &dyn Network) -> Result<Self> {
         let config = endpoint::client_config(liveness)?;
         let bind = |addr: SocketAddr| {
-            endpoint::bind(network, addr, None).inspect_err(|error| debug!("no socket on {addr}: {error}"))
+            endpoint::bind(network, addr, None)
+                .map(|(endpoint, _)| endpoint)
+                .inspect_err(|error| debug!("no socket on {addr}: {error}"))
         };
         let v4 = bind((Ipv4Addr::UNSPECIFIED, 0).into());
         let v6 = bind((Ipv6Addr::UNSPECIFIED, 0).into());

@@ -77,6 +77,9 @@ pub enum CallError {
     /// The answer is of another kind: a stream where one answer was expected, or the reverse.
     #[error("unexpected {0:?} in answer")]
     UnexpectedMessage(MessageType),
+    /// The streaming answer has failed before; the error was handed out then.
+    #[error("the streaming answer has failed before")]
+    StreamOver,
     /// The chunks of a streaming answer exceed `max_stream_payload_bytes`.
     #[error("streaming answer exceeds {max} bytes")]
     StreamTooLarge {
@@ -200,6 +203,7 @@ impl CallError {
             Self::Encode(_) => "encode",
             Self::Decode(_) => "decode",
             Self::Frame(_) | Self::UnexpectedMessage(_) => "protocol",
+            Self::StreamOver => "stream_over",
             Self::StreamTooLarge { .. } => "stream_too_large",
         }
     }
@@ -227,6 +231,7 @@ impl CallError {
             | Self::Decode(_)
             | Self::Frame(_)
             | Self::UnexpectedMessage(_)
+            | Self::StreamOver
             | Self::StreamTooLarge { .. } => false,
         }
     }
@@ -258,9 +263,9 @@ impl From<CallError> for LightningError {
             | CallError::TimedOut { phase: Phase::Connecting, .. } => Self::Connection(text),
             CallError::Encode(_) | CallError::Decode(_) => Self::Serialization(text),
             CallError::Rejected(_) => Self::Handler(text),
-            CallError::TimedOut { phase: Phase::Chunk, .. } | CallError::StreamTooLarge { .. } => {
-                Self::Stream(text)
-            }
+            CallError::TimedOut { phase: Phase::Chunk, .. }
+            | CallError::StreamOver
+            | CallError::StreamTooLarge { .. } => Self::Stream(text),
             CallError::TimedOut { .. }
             | CallError::ConnectionLost { .. }
             | CallError::Frame(_)

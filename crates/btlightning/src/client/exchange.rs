@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use btlightning_proto::wire::FrameHeader;
 use bytes::Bytes;
-use quinn::ReadError;
+use quinn::{ConnectionStats, ReadError};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::error::{CallError, Phase};
@@ -20,19 +19,6 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// How often a waiting call looks whether its link is dead.
 const LOOK_EVERY: Duration = Duration::from_millis(2500);
 
-/// When things happened in an exchange.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Marks {
-    /// The caller asked.
-    pub(crate) asked: Instant,
-    /// A connection and a stream on it were there; the request began to go out.
-    pub(crate) opened: Instant,
-    /// QUIC had taken the whole request.
-    pub(crate) sent: Instant,
-    /// The answer's first frame header was read.
-    pub(crate) first_byte: Instant,
-}
-
 /// The bounds of one exchange.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
@@ -44,72 +30,87 @@ pub(crate) struct Bounds {
     pub(crate) payload_bytes_max: usize,
 }
 
-/// A request that went out and the beginning of its answer.
-pub(crate) struct Answering {
-    reader: FrameReader,
-    header: FrameHeader,
-    pub(crate) marks: Marks,
+/// A request that went out.
+pub(crate) struct Sent {
+    pub(crate) reader: FrameReader,
+    pub(crate) marks: SentMarks,
 }
 
-/// Sends `frame` on `link` and waits for the answer to begin.
+/// When things happened until a request had gone out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SentMarks {
+    /// The caller asked.
+    pub(crate) asked: Instant,
+    /// A connection and a stream on it were there; the request began to go out.
+    pub(crate) opened: Instant,
+    /// QUIC had taken the whole request.
+    pub(crate) sent: Instant,
+}
+
+/// Sends `frame` on `link`, on a stream of its own.
 ///
-/// Dropping the future at any point resets the stream in both directions; the link stays good.
-pub(crate) async fn ask(
+/// Dropping the future at any point resets the stream in both directions; the link stays good. An error in the phase
+/// [`Phase::Connecting`] means that nothing was sent.
+pub(crate) async fn send(
     slot: &Slot,
     link: &Link,
     frame: Bytes,
-    bounds: &Bounds,
+    deadline: Instant,
     asked: Instant,
-) -> Result<Answering, CallError> {
-    let deadline = bounds.deadline;
+) -> Result<Sent, CallError> {
     let timed_out = |phase| CallError::TimedOut { phase, after: asked.elapsed() };
     let lost = |phase, why: &dyn std::fmt::Display| connection_lost(link, phase, why);
 
-    let (send, receive) = timeout_at(deadline, link.connection.open_bi())
+    let (send, receive) = timeout_at(deadline, within_silence(slot, link, link.connection.open_bi()))
         .await
         .map_err(|_| timed_out(Phase::Connecting))?
         .map_err(|error| lost(Phase::Connecting, &error))?;
     let opened = Instant::now();
-
     let mut sender = FrameSender::new(send);
-    let mut reader = FrameReader::new(receive);
+    let reader = FrameReader::new(receive);
     timeout_at(deadline, within_silence(slot, link, sender.send(frame)))
         .await
         .map_err(|_| timed_out(Phase::Sending))?
         .map_err(|error| lost(Phase::Sending, &error))?;
     sender.finish();
-    let sent = Instant::now();
-
-    let first_byte_by = bounds.first_byte.map_or(deadline, |first_byte| deadline.min(sent + first_byte));
-    let header =
-        timeout_at(first_byte_by, within_silence(slot, link, reader.header(bounds.payload_bytes_max)))
-            .await
-            .map_err(|_| timed_out(Phase::FirstByte))?
-            .map_err(|error| read_failure(link, Phase::FirstByte, error))?
-            .ok_or_else(|| lost(Phase::FirstByte, &"the peer ended the stream without an answer"))?;
-    let marks = Marks { asked, opened, sent, first_byte: Instant::now() };
-    Ok(Answering { reader, header, marks })
+    Ok(Sent { reader, marks: SentMarks { asked, opened, sent: Instant::now() } })
 }
 
-impl Answering {
-    /// The rest of the first frame, and the reader for those that may follow.
-    pub(crate) async fn first_frame(
-        mut self,
-        slot: &Slot,
-        link: &Link,
-        deadline: Instant,
-    ) -> Result<(Frame, FrameReader, Marks), CallError> {
-        let payload = timeout_at(deadline, within_silence(slot, link, self.reader.payload(self.header)))
+/// One whole frame of an answer, and when its header was read.
+///
+/// # Errors
+/// [`CallError::TimedOut`] with [`Phase::FirstByte`] until `begin_by` while nothing has come, with `phase` until
+/// `deadline` after that.
+pub(crate) async fn receive(
+    slot: &Slot,
+    link: &Link,
+    sent: &mut Sent,
+    bounds: &Bounds,
+) -> Result<(Frame, Instant), CallError> {
+    let after = || sent.marks.asked.elapsed();
+    let begin_by = match bounds.first_byte.and_then(|first_byte| sent.marks.sent.checked_add(first_byte)) {
+        Some(first_byte_by) => bounds.deadline.min(first_byte_by),
+        None => bounds.deadline,
+    };
+    let header =
+        timeout_at(begin_by, within_silence(slot, link, sent.reader.header(bounds.payload_bytes_max)))
             .await
-            .map_err(|_| CallError::TimedOut { phase: Phase::Answer, after: self.marks.asked.elapsed() })?
-            .map_err(|error| read_failure(link, Phase::Answer, error))?;
-        Ok((Frame { kind: self.header.kind, payload }, self.reader, self.marks))
-    }
+            .map_err(|_| CallError::TimedOut { phase: Phase::FirstByte, after: after() })?
+            .map_err(|error| read_failure(link, Phase::FirstByte, error))?
+            .ok_or_else(|| {
+                connection_lost(link, Phase::FirstByte, &"the peer ended the stream without an answer")
+            })?;
+    let first_byte = Instant::now();
+    let payload = timeout_at(bounds.deadline, within_silence(slot, link, sent.reader.payload(header)))
+        .await
+        .map_err(|_| CallError::TimedOut { phase: Phase::Answer, after: after() })?
+        .map_err(|error| read_failure(link, Phase::Answer, error))?;
+    Ok((Frame { kind: header.kind, payload }, first_byte))
 }
 
 /// Waits for `work`, and looks now and then whether the link is dead. If it is, the supervisor is told; it closes the
 /// link, and `work` then fails like on any other loss.
-async fn within_silence<T>(slot: &Slot, link: &Link, work: impl Future<Output = T>) -> T {
+pub(crate) async fn within_silence<T>(slot: &Slot, link: &Link, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     let mut silence = Silence::default();
     let mut look_at = Instant::now() + LOOK_EVERY;
@@ -119,12 +120,26 @@ async fn within_silence<T>(slot: &Slot, link: &Link, work: impl Future<Output = 
             done = &mut work => return done,
             () = sleep_until(look_at) => {}
         }
-        let stats = link.connection.stats();
-        if silence.is_too_long(Instant::now(), stats.udp_tx.datagrams, stats.udp_rx.datagrams) {
+        let (sent, received) = traffic(&link.connection.stats());
+        if silence.is_too_long(Instant::now(), sent, received) {
             slot.give_up(link, LinkFault::Silent);
         }
         look_at = Instant::now() + LOOK_EVERY;
     }
+}
+
+/// How many frames went out that a live peer acknowledges, and how many came in.
+///
+/// Frames, not datagrams: acknowledgements go out that nobody answers, and a miner that has restarted answers what it
+/// cannot decrypt, as anybody could. Nor are probes for a larger packet size counted, which the path may swallow.
+fn traffic(stats: &ConnectionStats) -> (u64, u64) {
+    let (tx, rx) = (&stats.frame_tx, &stats.frame_rx);
+    // A packet-size probe has one of each; what is sent in the place of something lost has one or the other.
+    let probes = stats.path.sent_plpmtud_probes;
+    let pings = tx.ping.saturating_sub(probes) + tx.immediate_ack.saturating_sub(probes);
+    let sent = tx.stream + pings + tx.reset_stream + tx.stop_sending + tx.max_data + tx.max_stream_data;
+    let received = rx.acks + rx.stream + rx.ping + rx.reset_stream + rx.stop_sending;
+    (sent, received)
 }
 
 /// Whether what goes out on a link is answered, judged by looks at its counters.

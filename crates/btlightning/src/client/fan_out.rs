@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use serde::de::DeserializeOwned;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -33,20 +34,23 @@ impl<A: DeserializeOwned + Send + 'static> FanOut<A> {
         request: &EncodedRequest,
         routes: Vec<(String, Result<Route, CallError>)>,
         options: CallOptions,
+        runtime: Option<&Handle>,
     ) -> Self {
         let asked = Instant::now();
         let bounds = options.bounds(config, asked);
         let mut fan_out = Self { calls: JoinSet::new(), failed: Vec::new() };
         for (name, route) in routes {
-            match route {
-                Err(error) => fan_out.failed.push((name, Err(error))),
-                Ok(route) => {
+            match (route, runtime) {
+                (Ok(route), Some(runtime)) => {
                     let request = request.clone();
-                    fan_out.calls.spawn(async move {
+                    let call = async move {
                         let reply = call::typed(&route, &request, &bounds, asked).await;
                         (name, reply)
-                    });
+                    };
+                    fan_out.calls.spawn_on(call, runtime);
                 }
+                (Err(error), _) => fan_out.failed.push((name, Err(error))),
+                (Ok(_), None) => fan_out.failed.push((name, Err(CallError::NotStarted))),
             }
         }
         fan_out

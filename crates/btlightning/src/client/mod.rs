@@ -1,10 +1,11 @@
 //! The validator's side: connections to many miners, kept up by supervisors, and the calls made over them.
 //!
-//! [`LightningClient`] is the door. Behind it every address has a [`slot`] with a [`supervisor`] that alone
-//! has the [`dialler`] dial it; a call finds its [`route`], waits on the slot where that makes sense, and makes one [`exchange`].
+//! [`LightningClient`] is the door. Behind it every address has a `slot` with a `supervisor`, which alone has the `dialler`
+//! dial it; a call finds its `route`, waits on the slot where that makes sense, and makes one `exchange`.
 
 mod call;
 mod config;
+mod deadline;
 mod dial_error;
 mod dialler;
 mod endpoints;
@@ -134,9 +135,9 @@ impl LightningClient {
         call::typed(&route, &request, &options.bounds(&self.config, asked), asked).await
     }
 
-    /// Asks `miner` for an answer in chunks. Returns when the first chunk, or the miner's refusal, is there.
+    /// Asks `miner` for an answer in chunks. Returns when the request has gone out.
     ///
-    /// The wait until then is bounded by `options`, each later chunk by `stream_chunk_timeout`. Cancel-safe as
+    /// The wait until then is bounded by the `timeout` of `options`, each chunk by `stream_chunk_timeout`. Cancel-safe as
     /// [`call`](Self::call).
     ///
     /// # Errors
@@ -187,7 +188,8 @@ impl LightningClient {
     ) -> std::result::Result<FanOut<A>, CallError> {
         let request = self.encode(synapse_type, request)?;
         let routes = miners.into_iter().map(|miner| (miner.name(), self.registry.route(&miner))).collect();
-        Ok(FanOut::start(&self.config, &request, routes, options))
+        let runtime = self.dialler.endpoints().map(|endpoints| &endpoints.runtime);
+        Ok(FanOut::start(&self.config, &request, routes, options, runtime))
     }
 
     /// How things stand with every miner, now.

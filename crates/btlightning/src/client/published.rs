@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use btlightning_proto::identity::Hotkey;
 use btlightning_proto::peers::QuicAxonInfo;
 use btlightning_proto::wire::{QuicRequest, QuicResponse, encode_map};
 use tokio::time::Instant;
@@ -80,7 +81,7 @@ impl LightningClient {
         if self.dialler.signer().is_none() {
             return Err(LightningError::Signing("No signer configured".to_owned()));
         }
-        registry::settled(self.registry.add(miners)).await;
+        registry::settled(self.registry.add(miners), self.dials_take()).await;
         Ok(())
     }
 
@@ -94,7 +95,7 @@ impl LightningClient {
         if self.dialler.endpoints().is_none() {
             return Err(CallError::NotStarted.into());
         }
-        registry::settled(self.registry.replace(miners)).await;
+        registry::settled(self.registry.replace(miners), self.dials_take()).await;
         Ok(())
     }
 
@@ -123,7 +124,8 @@ impl LightningClient {
         self.query(axon_info, request, CallOptions::new().timeout(timeout)).await
     }
 
-    /// Asks a miner for an answer in chunks. Returns when its first frame is there, after at most `query_timeout`.
+    /// Asks a miner for an answer in chunks. Returns when the request has gone out, after at most `query_timeout`. What the
+    /// miner says to it is told by [`StreamingResponse::next_chunk`].
     ///
     /// # Errors
     /// As [`query_axon`](Self::query_axon).
@@ -142,7 +144,7 @@ impl LightningClient {
     /// The hotkeys in the registry that have proven to be at their address. One stays listed while its connection is
     /// being made again.
     pub async fn authenticated_hotkeys(&self) -> HashSet<String> {
-        self.authenticated().map(|hotkey| hotkey.to_string()).collect()
+        self.authenticated().iter().map(Hotkey::to_string).collect()
     }
 
     /// Figures as text: `total_connections` (live ones), `active_miners` (as many as
@@ -156,7 +158,7 @@ impl LightningClient {
         let live = slots.iter().filter(|slot| matches!(slot.state(), SlotState::Connected(_))).count();
         let mut stats = HashMap::from([
             ("total_connections".to_owned(), live.to_string()),
-            ("active_miners".to_owned(), self.authenticated().count().to_string()),
+            ("active_miners".to_owned(), self.authenticated().len().to_string()),
         ]);
         for slot in slots {
             let words = match slot.state() {
@@ -201,12 +203,17 @@ impl LightningClient {
         Ok(QuicResponse::from_envelope(&reply.envelope, latency_ms)?)
     }
 
+    /// How long dials that began now may take at most, and a moment for their supervisors to say so.
+    fn dials_take(&self) -> Duration {
+        self.config.connect_timeout.saturating_add(Duration::from_millis(250))
+    }
+
     fn encode_dynamic(&self, request: &QuicRequest) -> std::result::Result<EncodedRequest, CallError> {
         let max = self.config.max_frame_payload_bytes;
         Ok(EncodedRequest::with(&request.synapse_type, max, |out| encode_map(&request.data, out))?)
     }
 
-    fn authenticated(&self) -> impl Iterator<Item = btlightning_proto::identity::Hotkey> {
-        self.registry.slots().into_iter().filter_map(|slot| slot.authenticated())
+    fn authenticated(&self) -> HashSet<Hotkey> {
+        self.registry.slots().into_iter().filter_map(|slot| slot.authenticated()).collect()
     }
 }

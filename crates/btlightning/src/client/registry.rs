@@ -2,11 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use btlightning_proto::identity::Hotkey;
 use btlightning_proto::peers::{self, Close, PeerAddr, QuicAxonInfo, WantedPeers, reconcile};
+use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
+use super::deadline::deadline_after;
 use super::error::CallError;
 use super::names::NamesMiner;
 use super::peers::Peer;
@@ -78,7 +81,7 @@ impl Registry {
         let addr = addr.canonical()?;
         let slot = match table.slots.get(&addr) {
             Some(slot) => {
-                if slot.want(hotkey) {
+                if slot.want(hotkey, &self.supervision.feed) {
                     // Whoever was refused here before may be who is wanted now.
                     slot.redial(&self.supervision.feed);
                 }
@@ -133,7 +136,11 @@ impl Registry {
         for peers::Slot { addr, hotkeys } in plan.keep.into_iter().chain(plan.change) {
             let Some(slot) = table.slots.get(&addr).cloned() else { continue };
             table.homes.extend(hotkeys.iter().map(|hotkey| (*hotkey, addr.clone())));
-            slot.want_only(hotkeys.into_iter().collect(), CloseReason::MinerDeregistered);
+            slot.want_only(
+                hotkeys.into_iter().collect(),
+                CloseReason::MinerDeregistered,
+                &self.supervision.feed,
+            );
             slot.redial(&self.supervision.feed);
             if matches!(slot.state(), SlotState::Connecting { .. }) {
                 dialling.push(slot);
@@ -149,6 +156,7 @@ impl Registry {
     fn open_slot(&self, table: &mut Table, addr: PeerAddr, wanted: HashSet<Hotkey>) -> Arc<Slot> {
         let slot = Arc::new(Slot::new(addr.clone(), wanted));
         table.slots.insert(addr, slot.clone());
+        slot.announce(&self.supervision.feed);
         self.supervision.supervise(slot.clone());
         slot
     }
@@ -158,13 +166,17 @@ impl Registry {
     }
 }
 
-/// Waits until each of `slots` has made its first dial, whatever came of it. Bounded by the connect timeout.
-pub(crate) async fn settled(slots: Vec<Arc<Slot>>) {
-    for slot in slots {
-        let mut states = slot.subscribe();
-        // An error would mean that the slot is gone, and that settles it as well.
-        let _ = states.wait_for(|state| !matches!(state, SlotState::Connecting { .. })).await;
-    }
+/// Waits until each of `slots` has made the dial that is under way, whatever came of it, but not for longer than `within`.
+pub(crate) async fn settled(slots: Vec<Arc<Slot>>, within: Duration) {
+    // Subscribed to before the first is waited for, so that none is seen dialling again.
+    let waiting: Vec<_> = slots.iter().map(|slot| slot.subscribe()).collect();
+    let all = async {
+        for mut states in waiting {
+            // An error would mean that the slot is gone, and that settles it as well.
+            let _ = states.wait_for(|state| !matches!(state, SlotState::Connecting { .. })).await;
+        }
+    };
+    let _ = timeout_at(deadline_after(Instant::now(), within), all).await;
 }
 
 fn close_reason(reason: peers::CloseReason) -> CloseReason {

@@ -27,10 +27,11 @@ pub(crate) async fn ready_link(
     asked: Instant,
 ) -> Result<Arc<Link>, CallError> {
     // Almost every call finds the link up; subscribing is for those that do not.
-    if let SlotState::Connected(link) = route.slot.state() {
-        if link.proven == route.hotkey && link.connection.close_reason().is_none() {
-            return Ok(link);
-        }
+    if let SlotState::Connected(link) = route.slot.state()
+        && link.proven == route.hotkey
+        && link.connection.close_reason().is_none()
+    {
+        return Ok(link);
     }
     let mut states = route.slot.subscribe();
     let mut patience = Patience { deadline, failures_seen: None, dial_seen: false };

@@ -26,6 +26,16 @@ pub(crate) enum SlotState {
     Closed,
 }
 
+impl SlotState {
+    /// Whether both say that one and the same dial is under way.
+    fn is_same_dial(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Connecting { attempt }, Self::Connecting { attempt: other }) => attempt == other,
+            _ => false,
+        }
+    }
+}
+
 /// One address, its hotkeys and its state.
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -89,23 +99,26 @@ impl Slot {
 
     /// Records a new state and tells the subscribers of every hotkey that is wanted here.
     pub(crate) fn enter(&self, state: SlotState, feed: &PeerFeed) {
-        // A closed slot stays closed: its supervisor may still be on its way out.
         if let SlotState::Connected(link) = &state {
             self.members().proven = Some(link.proven);
         }
-        let entered = self.state.send_if_modified(|now| {
-            let open = !matches!(now, SlotState::Closed);
-            if open {
-                *now = state;
+        let mut is_news = false;
+        self.state.send_if_modified(|now| {
+            // A closed slot stays closed: its supervisor may still be on its way out.
+            if matches!(now, SlotState::Closed) {
+                return false;
             }
-            open
+            is_news = !now.is_same_dial(&state);
+            *now = state;
+            true
         });
-        if entered {
+        if is_news {
             self.announce(feed);
         }
     }
 
-    fn announce(&self, feed: &PeerFeed) {
+    /// Tells the subscribers how things stand with every hotkey that is wanted here.
+    pub(crate) fn announce(&self, feed: &PeerFeed) {
         for hotkey in self.wanted() {
             feed.announce(self.peer(hotkey));
         }
@@ -126,20 +139,29 @@ impl Slot {
         members.proven.filter(|proven| members.wanted.contains(proven))
     }
 
-    /// Wants `hotkey` here too; says whether that is new.
-    pub(crate) fn want(&self, hotkey: Hotkey) -> bool {
-        self.members().wanted.insert(hotkey)
+    /// Wants `hotkey` here too; says whether that is new, to the subscribers as well.
+    pub(crate) fn want(&self, hotkey: Hotkey, feed: &PeerFeed) -> bool {
+        let is_new = self.members().wanted.insert(hotkey);
+        if is_new {
+            feed.announce(self.peer(hotkey));
+        }
+        is_new
     }
 
-    /// Wants exactly `hotkeys` here. A link that proved none of them is given up for `reason`.
-    pub(crate) fn want_only(&self, hotkeys: HashSet<Hotkey>, reason: CloseReason) {
-        let unwanted = match self.state() {
-            SlotState::Connected(link) if !hotkeys.contains(&link.proven) => Some(link),
-            _ => None,
-        };
-        self.members().wanted = hotkeys;
-        if let Some(link) = unwanted {
+    /// Wants exactly `hotkeys` here, and tells the subscribers of those who came and went. A link that proved none of
+    /// them is given up for `reason`.
+    pub(crate) fn want_only(&self, hotkeys: HashSet<Hotkey>, reason: CloseReason, feed: &PeerFeed) {
+        if let SlotState::Connected(link) = self.state()
+            && !hotkeys.contains(&link.proven)
+        {
             self.give_up(&link, LinkFault::Unwanted(reason));
+        }
+        let before = std::mem::replace(&mut self.members().wanted, hotkeys.clone());
+        for gone in before.difference(&hotkeys) {
+            feed.announce(Peer { hotkey: *gone, addr: self.addr.clone(), state: PeerState::Closed });
+        }
+        for new in hotkeys.difference(&before) {
+            feed.announce(self.peer(*new));
         }
     }
 
@@ -176,9 +198,9 @@ impl Slot {
     pub(crate) fn redial(&self, feed: &PeerFeed) {
         let mut ended = false;
         self.state.send_if_modified(|now| {
-            if let SlotState::Waiting { failures, .. } = *now {
+            if matches!(now, SlotState::Waiting { .. }) {
                 // Entered here and not only by the supervisor, so that whoever asked can wait for the outcome.
-                *now = SlotState::Connecting { attempt: failures.saturating_add(1) };
+                *now = SlotState::Connecting { attempt: 1 };
                 ended = true;
             }
             ended
@@ -224,10 +246,10 @@ impl Slot {
         let id = link.connection.stable_id();
         let mut orders = self.orders.drop_link.subscribe();
         loop {
-            if let Some((named, fault)) = *orders.borrow_and_update() {
-                if named == id {
-                    return fault;
-                }
+            if let Some((named, fault)) = *orders.borrow_and_update()
+                && named == id
+            {
+                return fault;
             }
             if orders.changed().await.is_err() {
                 // The sender lives in `self`, so this cannot happen.

@@ -7,45 +7,56 @@ use btlightning_proto::wire::{MessageType, ResponseEnvelope, ScanLimits, StreamE
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
-use super::call::{EncodedRequest, Timings, deadline_after};
+use super::call::{self, EncodedRequest, Timings};
 use super::config::LightningClientConfig;
+use super::deadline::deadline_after;
 use super::error::{CallError, PeerError, Phase};
-use super::exchange::{self, Bounds, Marks};
+use super::exchange::{self, Bounds, Sent, within_silence};
 use super::link::Link;
-use super::route::{self, Route};
-use crate::error::Result;
-use crate::transport::frame_io::{Frame, FrameReader};
+use super::route::Route;
+use super::slot::Slot;
+use crate::error::{LightningError, Result};
+use crate::transport::frame_io::Frame;
 
 /// What a chunk counts for at least, in bytes, towards `max_stream_payload_bytes`. Otherwise a miner could send empty
 /// chunks for ever.
 const CHUNK_BYTES_LEAST: usize = 256;
 
 /// A streaming answer, chunk by chunk. Dropping it tells the miner to stop.
-#[derive(Debug)]
 pub struct ChunkStream {
-    opened: Opened,
+    sent: Sent,
+    link: Arc<Link>,
+    slot: Arc<Slot>,
     payload_bytes_max: usize,
     stream_bytes_max: usize,
     stream_bytes: usize,
+    first_byte_timeout: Option<Duration>,
     chunk_timeout: Duration,
-    /// The first frame is read with the call; it is handed out by the first [`ChunkStream::next`].
-    first: Option<Frame>,
-    ended: bool,
+    /// When the first and the last frame so far had arrived.
+    arrived: Option<(Instant, Instant)>,
+    state: State,
 }
 
-struct Opened {
-    reader: FrameReader,
-    link: Arc<Link>,
-    marks: Marks,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// More is to come.
+    Open,
+    /// The miner has said that it was all.
+    Ended,
+    /// An error was handed out.
+    Failed,
 }
 
-impl std::fmt::Debug for Opened {
+impl std::fmt::Debug for ChunkStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Opened").field("link", &self.link).field("marks", &self.marks).finish_non_exhaustive()
+        f.debug_struct("ChunkStream")
+            .field("link", &self.link)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
     }
 }
 
-/// Asks, and waits for the first frame of the answer within `bounds`.
+/// Asks. Returns when the request has gone out.
 pub(crate) async fn open(
     config: &LightningClientConfig,
     route: &Route,
@@ -53,61 +64,74 @@ pub(crate) async fn open(
     bounds: &Bounds,
     asked: Instant,
 ) -> std::result::Result<ChunkStream, CallError> {
-    let link = route::ready_link(route, bounds.deadline, asked).await?;
-    let answering = exchange::ask(&route.slot, &link, request.frame(), bounds, asked).await?;
-    let (first, reader, marks) = answering.first_frame(&route.slot, &link, bounds.deadline).await?;
+    let (link, sent) = call::send(route, request, bounds.deadline, asked).await?;
     Ok(ChunkStream {
-        opened: Opened { reader, link, marks },
+        sent,
+        link,
+        slot: route.slot.clone(),
         payload_bytes_max: config.max_frame_payload_bytes,
         stream_bytes_max: config.max_stream_payload_bytes,
         stream_bytes: 0,
+        first_byte_timeout: bounds.first_byte,
         chunk_timeout: config.chunk_timeout(),
-        first: Some(first),
-        ended: false,
+        arrived: None,
+        state: State::Open,
     })
 }
 
 impl ChunkStream {
-    /// The next chunk, or `None` once the miner has said that it was all. Waits for at most `stream_chunk_timeout`.
+    /// The next chunk, or `None` once the miner has said that it was all. Waits for at most `stream_chunk_timeout`; for
+    /// the first chunk, also for no more than the call's `first_byte_timeout` after the request had gone out.
     ///
-    /// Not cancel-safe: when the future is dropped in the middle of a chunk, that chunk and the stream are lost, and
-    /// later calls fail.
+    /// Cancel-safe: what has arrived of a chunk when the future is dropped is kept for the next call.
     ///
     /// # Errors
     /// [`CallError`]: the miner reported a failure, the connection was lost, the time was up, the chunks exceed
-    /// `max_stream_payload_bytes`. After an error the stream is over: further calls return `None`.
+    /// `max_stream_payload_bytes`. After an error the stream is over, and further calls return
+    /// [`CallError::StreamOver`], never a clean end.
     pub async fn next(&mut self) -> std::result::Result<Option<Bytes>, CallError> {
-        if self.ended {
-            return Ok(None);
+        match self.state {
+            State::Open => {}
+            State::Ended => return Ok(None),
+            State::Failed => return Err(CallError::StreamOver),
         }
-        // Whatever goes wrong below, or stops this future, ends the stream.
-        self.ended = true;
-        let frame = match self.first.take() {
-            Some(first) => first,
-            None => self.frame().await?,
+        let frame = self.frame().await;
+        let chunk = frame.and_then(|frame| self.sort(&frame));
+        self.state = match &chunk {
+            Ok(Some(_)) => State::Open,
+            Ok(None) => State::Ended,
+            Err(_) => State::Failed,
         };
-        let chunk = self.sort(&frame)?;
-        self.ended = chunk.is_none();
-        Ok(chunk)
+        chunk
     }
 
-    /// Where the time went until now; `last_byte` is now.
+    /// Where the time went until now: `first_byte` and `last_byte` are those of the first and the last frame that were
+    /// received; of none, they are zero.
     pub fn timings(&self) -> Timings {
-        Timings::new(&self.opened.marks, &self.opened.link)
+        let (first, last) = self.arrived.unwrap_or((self.sent.marks.sent, self.sent.marks.sent));
+        Timings::new(&self.sent.marks, first, last, &self.link)
     }
 
     async fn frame(&mut self) -> std::result::Result<Frame, CallError> {
         let asked = Instant::now();
-        let deadline = deadline_after(asked, self.chunk_timeout);
-        let Opened { reader, link, .. } = &mut self.opened;
-        timeout_at(deadline, reader.frame(self.payload_bytes_max))
+        let is_first = self.arrived.is_none();
+        let mut deadline = deadline_after(asked, self.chunk_timeout);
+        if let Some(first_byte) = self.first_byte_timeout.filter(|_| is_first) {
+            deadline = deadline.min(deadline_after(self.sent.marks.sent, first_byte));
+        }
+        let phase = if is_first { Phase::FirstByte } else { Phase::Chunk };
+        let reading = self.sent.reader.frame(self.payload_bytes_max);
+        let frame = timeout_at(deadline, within_silence(&self.slot, &self.link, reading))
             .await
             .map_err(|_| CallError::TimedOut { phase: Phase::Chunk, after: asked.elapsed() })?
-            .map_err(|error| exchange::read_failure(link, Phase::Chunk, error))?
+            .map_err(|error| exchange::read_failure(&self.link, phase, error))?
             .ok_or_else(|| CallError::ConnectionLost {
-                phase: Phase::Chunk,
+                phase,
                 why: "the peer ended the stream without saying that it was all".to_owned(),
-            })
+            })?;
+        let now = Instant::now();
+        self.arrived = Some((self.arrived.map_or(now, |(first, _)| first), now));
+        Ok(frame)
     }
 
     /// What a frame means: a chunk, the end, or a failure.
@@ -157,10 +181,10 @@ impl StreamingResponse {
     /// [`ChunkStream::next`].
     ///
     /// # Errors
-    /// `Handler` when the miner reports a failure, `Transport` when the connection is lost, `Stream` when the time is up
-    /// or the chunks are too large together.
+    /// `Transport` when the connection is lost or a frame is too large; `Stream` for everything else: the miner reports a
+    /// failure, the time is up, the chunks are too large together.
     pub async fn next_chunk(&mut self) -> Result<Option<Vec<u8>>> {
-        Ok(self.chunks.next().await?.map(Vec::from))
+        Ok(self.chunks.next().await.map_err(published)?.map(Vec::from))
     }
 
     /// All chunks that are left.
@@ -173,5 +197,13 @@ impl StreamingResponse {
             chunks.push(chunk);
         }
         Ok(chunks)
+    }
+}
+
+/// On streams the published calls have another class for what the miner says.
+fn published(error: CallError) -> LightningError {
+    match error {
+        CallError::Rejected(_) | CallError::UnexpectedMessage(_) => LightningError::Stream(error.to_string()),
+        other => other.into(),
     }
 }

@@ -42,6 +42,13 @@ impl Supervision {
     }
 }
 
+/// However a supervisor ends, nobody waits on its slot for ever.
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        self.slot.enter(SlotState::Closed, &self.shared.feed);
+    }
+}
+
 struct Supervisor {
     shared: Arc<Supervision>,
     slot: Arc<Slot>,
@@ -101,6 +108,10 @@ impl Supervisor {
     async fn live(&self, link: Arc<Link>) -> Result<DialError, ()> {
         info!("connected to {} at {}", link.proven, self.slot.addr);
         self.enter(SlotState::Connected(link.clone()));
+        if !self.slot.wants(&link.proven) {
+            // It was wanted when the dial was made. Whoever changed that found no link to give up.
+            self.slot.give_up(&link, LinkFault::Unwanted(CloseReason::MinerDeregistered));
+        }
         let lost = tokio::select! {
             reason = self.slot.closing() => {
                 reason.close(&link.connection);
@@ -153,7 +164,11 @@ impl Supervisor {
         });
         tokio::select! {
             () = sleep_until(until) => {}
-            () = self.slot.redial_asked() => {}
+            () = self.slot.redial_asked() => {
+                // The registry has named the miner again: it is as good as new.
+                self.backoff.reset();
+                self.failures = 0;
+            }
             _ = self.slot.closing() => return Turn::Break(()),
         }
         Turn::Continue(())

@@ -9,6 +9,7 @@ use rmpv::Value;
 use serde::{Deserialize, Serialize};
 
 use super::handler::HandlerError;
+use super::intake::Share;
 use crate::Hotkey;
 use crate::util::unix_timestamp_secs;
 use crate::wire::{
@@ -56,15 +57,19 @@ impl Caller {
 
 /// A request. Its payload was checked to be well formed and within the limits of memory and nesting; it is decoded when
 /// the handler asks for it, from the frame it arrived in.
+///
+/// The frame takes its share of what all requests of a connection may take together, until this is dropped. A handler
+/// that has decoded a large request and then waits does well to drop it first.
 #[derive(Debug)]
 pub struct Call {
     caller: Caller,
     request: RequestEnvelope,
+    _share: Share,
 }
 
 impl Call {
-    pub(super) fn new(caller: Caller, request: RequestEnvelope) -> Self {
-        Self { caller, request }
+    pub(super) fn new(caller: Caller, request: RequestEnvelope, share: Share) -> Self {
+        Self { caller, request, _share: share }
     }
 
     /// Who asks.
@@ -142,5 +147,102 @@ impl Response {
     pub(super) fn into_frame(self) -> (Vec<u8>, usize) {
         let payload_bytes = self.frame.len() - FRAME_HEADER_BYTES;
         (self.frame, payload_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::error::Result;
+    use crate::server::chunks;
+    use crate::server::config::LightningServerConfig;
+    use crate::server::handler::Handler;
+    use crate::server::intake::{Intake, Share};
+    use crate::server::published::{
+        AsyncSynapseHandler, StreamingSynapseHandler, SynapseHandler, from_async, from_streaming, from_sync,
+        typed_async_handler, typed_handler,
+    };
+    use crate::wire::{ScanLimits, encode_packet_frame};
+
+    type Data = HashMap<String, Value>;
+
+    fn call(share: Share) -> Call {
+        let frame = encode_packet_frame("name", 1, 4096, |out| encode_map(&Data::new(), out)).unwrap();
+        let payload = frame[FRAME_HEADER_BYTES..].to_vec().into();
+        let request = RequestEnvelope::parse(&payload, &ScanLimits::trusted()).unwrap();
+        let now = Instant::now();
+        let hotkey = Hotkey::from_public_key([7; 32]).unwrap();
+        Call::new(Caller::new(hotkey, ([127, 0, 0, 1], 9).into(), ConnectionId(1), now, now), request, share)
+    }
+
+    /// Fails unless the intake has all its room when it is asked.
+    #[derive(Clone)]
+    struct Free(Arc<Intake>, usize);
+
+    impl Free {
+        fn look(&self) -> Result<Data> {
+            assert_eq!(self.0.free_bytes(), self.1);
+            Ok(Data::new())
+        }
+    }
+
+    impl SynapseHandler for Free {
+        fn handle(&self, name: &str, _: Data) -> Result<Data> {
+            assert_eq!(name, "name");
+            self.look()
+        }
+    }
+
+    #[async_trait]
+    impl AsyncSynapseHandler for Free {
+        async fn handle(&self, name: &str, _: Data) -> Result<Data> {
+            assert_eq!(name, "name");
+            self.look()
+        }
+    }
+
+    #[async_trait]
+    impl StreamingSynapseHandler for Free {
+        async fn handle(&self, name: &str, _: Data, _: mpsc::Sender<Vec<u8>>) -> Result<()> {
+            assert_eq!(name, "name");
+            self.look().map(drop)
+        }
+    }
+
+    #[tokio::test]
+    async fn who_decodes_the_request_has_let_go_of_its_share_before_it_works() {
+        let intake = Arc::new(Intake::new(&LightningServerConfig::default()));
+        let free = Free(intake.clone(), intake.free_bytes());
+        let looks = || {
+            let free = free.clone();
+            move |_: Data| free.look()
+        };
+        let (typed, typed_blocking, published, published_async) = (looks(), looks(), looks(), looks());
+        let handlers = [
+            Handler::typed(move |_, data| std::future::ready(typed(data))),
+            Handler::typed_blocking(move |_, data| typed_blocking(data)),
+            from_sync(typed_handler(published)),
+            from_async(typed_async_handler(move |data| std::future::ready(published_async(data)))),
+            from_sync(Arc::new(free.clone())),
+            from_async(Arc::new(free.clone())),
+            from_streaming(Arc::new(free.clone())),
+        ];
+        for handler in handlers {
+            let call = call(intake.share(1 << 20).await.unwrap());
+            assert_eq!(intake.free_bytes(), free.1 - (1 << 20), "a call holds its share");
+            match handler {
+                Handler::Unary(handler) => drop(handler.handle(call).await.unwrap()),
+                Handler::Blocking(handler) => drop(handler.handle(call).unwrap()),
+                Handler::Streaming(handler) => {
+                    let (chunks, _queue) = chunks::channel(1, 9);
+                    handler.handle(call, chunks).await.unwrap();
+                }
+            }
+        }
     }
 }

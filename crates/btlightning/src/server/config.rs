@@ -2,21 +2,19 @@
 
 use std::time::Duration;
 
-use crate::error::{LightningError, Result};
+use crate::error::Result;
+use crate::limits::{require, require_frame_limit};
 use crate::transport::endpoint::Liveness;
 use crate::wire::DEFAULT_MAX_FRAME_PAYLOAD;
-
-/// The smallest frame limit that may be set, in bytes: 1 MiB.
-const FRAME_PAYLOAD_BYTES_LEAST: usize = 1024 * 1024;
-
-/// The largest frame limit that may be set, in bytes: what the length field of a frame can say.
-const FRAME_PAYLOAD_BYTES_MOST: usize = u32::MAX as usize;
 
 /// The longest that a signature may be accepted, in seconds: an hour.
 const SIGNATURE_AGE_SECS_MOST: u64 = 3600;
 
 /// The longest grace of a shutdown, in seconds: an hour.
 const SHUTDOWN_GRACE_SECS_MOST: u64 = 3600;
+
+/// The longest queue of chunks. Each stream has one of its own, and a chunk may be as large as a frame.
+const STREAMING_CHANNEL_BUFFER_MOST: usize = 65_536;
 
 /// How a [`LightningServer`](crate::LightningServer) behaves.
 ///
@@ -40,8 +38,21 @@ pub struct LightningServerConfig {
     pub keep_alive_interval_secs: u64,
     /// How often spent nonces that can no longer be replayed are dropped, in seconds. Default: 60. Not zero.
     pub nonce_cleanup_interval_secs: u64,
-    /// The most authenticated connections. Default: 128. Not zero. In the worst case each holds 16 MiB of requests
-    /// that were not read yet, and 16 MiB of answers that the peer has not acknowledged.
+    /// The most authenticated connections. Default: 128. Not zero.
+    ///
+    /// In the worst case, which takes a validator that means harm, each of them holds all of this at once:
+    /// - requests that were not read yet: 2 MiB for each of `max_concurrent_bidi_streams`;
+    /// - requests that were read and that their handlers have not let go of: 128 MiB, or two of
+    ///   `max_frame_payload_bytes` if that is more; and apart from these the small ones, of up to 64 KiB for each
+    ///   stream;
+    /// - decoded maps, for each request that a handler of maps is working on: up to 64 MiB and 8 bytes for each byte
+    ///   of its payload;
+    /// - answers that the peer does not read: up to `max_frame_payload_bytes` for each stream (of a handler that
+    ///   streams, `streaming_channel_buffer` chunks and one), until the time to write them is over;
+    /// - 16 MiB of answers that were sent and that the peer has not acknowledged.
+    ///
+    /// Miners that serve others than validators they know should lower `max_concurrent_bidi_streams` and
+    /// `max_frame_payload_bytes` to what their handlers need.
     pub max_connections: usize,
     /// The most nonces that are remembered, about 100 bytes each. Full, handshakes are refused; nothing is forgotten
     /// early. Default: 100,000. Not zero.
@@ -61,12 +72,14 @@ pub struct LightningServerConfig {
     /// How many IP addresses the handshake limiter tells apart, about 350 bytes each; later ones share buckets.
     /// Default: 10,000. Not zero.
     pub max_tracked_rate_ips: usize,
-    /// How long a handler may take, and again how long its answer may take to be written, in seconds. Default: 30. Not
-    /// zero, and below `idle_timeout_secs`.
+    /// How long a handler may take, and again how long its request may take to arrive and its answer to be written, in
+    /// seconds; the latter two have a second more for each 64 KiB. Default: 30. Not zero, and below
+    /// `idle_timeout_secs`.
     pub handler_timeout_secs: u64,
     /// The largest frame that is accepted or sent, in bytes. Default: 64 MiB. From 1 MiB to `u32::MAX`.
     pub max_frame_payload_bytes: usize,
-    /// How many chunks a streaming handler may be ahead of what QUIC has taken. Default: 32. Not zero.
+    /// How many chunks a streaming handler may be ahead of the one that is being written. Default: 32. From 1 to
+    /// 65,536.
     pub streaming_channel_buffer: usize,
     /// Whether only addresses that the [`SourceAddressResolver`](crate::server::SourceAddressResolver) names may
     /// connect; packets of others are ignored. Default: no.
@@ -140,13 +153,10 @@ impl LightningServerConfig {
         ] {
             require(secs < idle, || format!("{name} ({secs}) must be less than idle_timeout_secs ({idle})"))?;
         }
-        let frame = self.max_frame_payload_bytes;
-        require(frame >= FRAME_PAYLOAD_BYTES_LEAST, || {
-            format!("max_frame_payload_bytes ({frame}) must be at least {FRAME_PAYLOAD_BYTES_LEAST} (1 MB)")
+        require(self.streaming_channel_buffer <= STREAMING_CHANNEL_BUFFER_MOST, || {
+            format!("streaming_channel_buffer must not exceed {STREAMING_CHANNEL_BUFFER_MOST}")
         })?;
-        require(frame <= FRAME_PAYLOAD_BYTES_MOST, || {
-            format!("max_frame_payload_bytes ({frame}) must not exceed {FRAME_PAYLOAD_BYTES_MOST} (u32::MAX)")
-        })
+        require_frame_limit(self.max_frame_payload_bytes)
     }
 
     fn check_zeros(&self) -> Result<()> {
@@ -195,10 +205,6 @@ impl LightningServerConfig {
     }
 }
 
-fn require(holds: bool, otherwise: impl FnOnce() -> String) -> Result<()> {
-    if holds { Ok(()) } else { Err(LightningError::Config(otherwise())) }
-}
-
 /// Builds a [`LightningServerConfig`]; each method sets the field of its name.
 #[derive(Debug, Clone)]
 #[must_use]
@@ -245,7 +251,7 @@ impl LightningServerConfigBuilder {
     /// The configuration, checked.
     ///
     /// # Errors
-    /// [`LightningError::Config`] names the first setting that is out of its bounds.
+    /// [`Config`](crate::LightningError::Config) names the first setting that is out of its bounds.
     pub fn build(self) -> Result<LightningServerConfig> {
         self.config.validate()?;
         Ok(self.config)
@@ -255,6 +261,7 @@ impl LightningServerConfigBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::LightningError;
 
     fn refused(change: impl FnOnce(&mut LightningServerConfig)) -> String {
         let mut config = LightningServerConfig::default();
@@ -299,6 +306,11 @@ mod tests {
             refused(|c| c.shutdown_grace_secs = 3601),
             "shutdown_grace_secs must not exceed 3600 (1 hour)"
         );
+        assert_eq!(
+            refused(|c| c.streaming_channel_buffer = 65_537),
+            "streaming_channel_buffer must not exceed 65536"
+        );
+        LightningServerConfig::builder().streaming_channel_buffer(65_536).build().unwrap();
         assert_eq!(
             refused(|c| c.keep_alive_interval_secs = 150),
             "keep_alive_interval_secs (150) must be less than idle_timeout_secs (150)"

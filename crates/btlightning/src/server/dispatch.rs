@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, warn};
 
 use super::call::{Call, Caller, Response};
 use super::handler::{BlockingHandler, Handler, HandlerError, UnaryHandler};
+use super::intake::{Share, Taken};
 use super::panics::{HANDLER_WORDS_BYTES_MAX, Handling, Panicked, catching};
 use super::session::Session;
 use super::stream::{fail, refuse_unread, send_last};
@@ -16,7 +16,7 @@ use super::streaming;
 use crate::Hotkey;
 use crate::transport::close::{printable, printable_within};
 use crate::transport::frame_io::{FrameReader, FrameSender};
-use crate::wire::{FrameError, FrameHeader, MessageType, RequestEnvelope, ScanLimits};
+use crate::wire::{DecodeError, FrameError, FrameHeader, MessageType, RequestEnvelope, ScanLimits};
 
 /// Serves one request of a validator, of which the header was read.
 pub(super) async fn serve(
@@ -33,19 +33,14 @@ pub(super) async fn serve(
     let taken = session.intake.payload(&mut reader, header).await?;
     // Whatever follows the request is not wanted.
     drop(reader);
-    answer(session, hotkey, &taken.payload, sender).await
+    answer(session, hotkey, taken, sender).await
 }
 
-async fn answer(
-    session: &Session,
-    hotkey: Hotkey,
-    payload: &Bytes,
-    sender: FrameSender,
-) -> Option<FrameSender> {
+async fn answer(session: &Session, hotkey: Hotkey, taken: Taken, sender: FrameSender) -> Option<FrameSender> {
     let shared = &session.shared;
     let received_at = Instant::now();
-    let request = match RequestEnvelope::parse(payload, &ScanLimits::for_payload(payload.len())) {
-        Ok(request) => request,
+    let (request, share) = match parse(taken) {
+        Ok(parsed) => parsed,
         Err(error) => {
             shared.hush.requests.line(|more| {
                 let why = printable(error.to_string().as_bytes());
@@ -59,12 +54,14 @@ async fn answer(
             let name = printable(request.synapse_type().as_bytes());
             warn!("No handler registered for synapse type: {name} (asked by {hotkey}){more}");
         });
+        // Nothing of it is needed while the answer is written.
+        drop((request, share));
         return fail(session, sender, "unrecognized synapse type").await;
     };
     let deadline = received_at + shared.config.handler_timeout();
     let remote_addr = session.connection.remote_address();
     let caller = Caller::new(hotkey, remote_addr, session.id, received_at.into_std(), deadline.into_std());
-    let call = Call::new(caller, request);
+    let call = Call::new(caller, request, share);
     match handler {
         Handler::Unary(handler) => {
             let outcome = outcome(deadline, &sender, || begin_unary(&*handler, call)).await;
@@ -78,6 +75,13 @@ async fn answer(
             streaming::answer(session, &name, &*handler, call, deadline, sender).await
         }
     }
+}
+
+/// The request in a payload. From here on the request alone holds the frame, and goes together with its share.
+fn parse(taken: Taken) -> Result<(RequestEnvelope, Share), DecodeError> {
+    let Taken { payload, share } = taken;
+    let request = RequestEnvelope::parse(&payload, &ScanLimits::for_payload(payload.len()))?;
+    Ok((request, share))
 }
 
 /// How a handler's work ended.
@@ -195,5 +199,41 @@ pub(super) fn log_failure<T>(session: &Session, name: &str, outcome: &Outcome<T>
             warn!("Handler for {name} timed out after {after:?}{more}");
         }),
         Outcome::CallerGone => debug!("the caller of {name} is gone before its answer"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::server::config::LightningServerConfig;
+    use crate::server::intake::Intake;
+    use crate::wire::{FRAME_HEADER_BYTES, encode_map, encode_packet_frame};
+
+    struct Frame {
+        bytes: Vec<u8>,
+        _alive: Arc<()>,
+    }
+
+    impl AsRef<[u8]> for Frame {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes[FRAME_HEADER_BYTES..]
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_alone_holds_its_frame() {
+        let intake = Intake::new(&LightningServerConfig::default());
+        let alive = Arc::new(());
+        let bytes = encode_packet_frame("n", 1, 4096, |out| encode_map(&Default::default(), out)).unwrap();
+        let payload = Bytes::from_owner(Frame { bytes, _alive: alive.clone() });
+        let share = intake.share(1).await.unwrap();
+        let (request, _share) = parse(Taken { payload, share }).unwrap();
+        assert_eq!(Arc::strong_count(&alive), 2);
+        drop(request);
+        assert_eq!(Arc::strong_count(&alive), 1);
     }
 }

@@ -5,12 +5,11 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
 
 use super::call::{Call, Caller, Response};
+use super::chunks::ChunkSender;
 
 /// Answers requests of one name. See [`LightningServer::register`](crate::LightningServer::register).
 ///
@@ -20,7 +19,8 @@ use super::call::{Call, Caller, Response};
 pub enum Handler {
     /// Answers once, on the async runtime. Dropped at an await when the caller is gone or the time is up.
     Unary(Arc<dyn UnaryHandler>),
-    /// Answers once, on a thread where it may block. It runs to its end even when nobody waits for it any more.
+    /// Answers once, on a thread where it may block. It runs to its end even when nobody waits for it any more. At most
+    /// 448 run at once; the next one waits for its thread, within its own time.
     Blocking(Arc<dyn BlockingHandler>),
     /// Answers in chunks, on the async runtime. Dropped as a unary handler is.
     Streaming(Arc<dyn StreamHandler>),
@@ -109,7 +109,12 @@ impl Handler {
         E: Display + 'static,
         F: Fn(Caller, Req) -> Result<Resp, E> + Send + Sync + 'static,
     {
-        Self::blocking(move |call| Response::from_typed(&handle(*call.caller(), call.decode()?)?))
+        Self::blocking(move |call| {
+            let (caller, request) = (*call.caller(), call.decode()?);
+            // The frame is not needed while the handler works.
+            drop(call);
+            Response::from_typed(&handle(caller, request)?)
+        })
     }
 
     /// A [`Handler::Streaming`] from a closure.
@@ -184,61 +189,13 @@ where
     Fut: Future<Output = Result<Resp, E>> + Send + 'static,
 {
     async fn handle(&self, call: Call) -> Result<Response, HandlerError> {
-        let answering = (self.handle)(*call.caller(), call.decode()?);
-        // The frame is not needed while the handler waits.
+        let (caller, request) = (*call.caller(), call.decode()?);
+        // The frame is not needed while the handler works.
         drop(call);
         // Turned into words at once: the error itself need not be fit to be held across threads.
-        let answer = answering.await.map_err(HandlerError::from)?;
+        let answer = (self.handle)(caller, request).await.map_err(HandlerError::from)?;
         Response::from_typed(&answer)
     }
-}
-
-/// Where a streaming handler puts its chunks. Clones send to the same stream.
-#[derive(Debug, Clone)]
-pub struct ChunkSender {
-    queue: mpsc::Sender<Bytes>,
-    chunk_bytes_max: usize,
-}
-
-impl ChunkSender {
-    pub(super) fn new(queue: mpsc::Sender<Bytes>, chunk_bytes_max: usize) -> Self {
-        Self { queue, chunk_bytes_max }
-    }
-
-    /// Queues one chunk, waiting until there is room for it; chunks that are `Bytes` or `Vec<u8>` are not copied.
-    /// Cancel-safe: a dropped future has sent nothing.
-    ///
-    /// # Errors
-    /// [`ChunkError::CallerGone`]; [`ChunkError::TooLarge`], after which smaller chunks can still be sent.
-    pub async fn send(&self, chunk: impl Into<Bytes>) -> Result<(), ChunkError> {
-        let chunk = chunk.into();
-        if chunk.len() > self.chunk_bytes_max {
-            return Err(ChunkError::TooLarge { bytes: chunk.len(), bytes_max: self.chunk_bytes_max });
-        }
-        self.queue.send(chunk).await.map_err(|_| ChunkError::CallerGone)
-    }
-
-    /// Waits until there is room for a chunk, or the caller is gone.
-    pub(super) async fn room(&self) -> Result<(), ChunkError> {
-        self.queue.reserve().await.map(drop).map_err(|_| ChunkError::CallerGone)
-    }
-}
-
-/// Why a chunk could not be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ChunkError {
-    /// Nobody reads the stream any more.
-    #[error("the caller is gone")]
-    CallerGone,
-    /// The chunk does not fit into a frame.
-    #[error("a chunk of {bytes} bytes is over the limit of {bytes_max}")]
-    TooLarge {
-        /// The chunk's length, in bytes.
-        bytes: usize,
-        /// The longest chunk, in bytes: a few less than `max_frame_payload_bytes`.
-        bytes_max: usize,
-    },
 }
 
 /// A handler's failure, in words for the server's log. The caller is not told them.

@@ -2,8 +2,10 @@
 //! and tables between them.
 //!
 //! In this order: the limiter, the spelling, the time, the permit, the signature, the nonce, the miner's signature, a
-//! place in the directory. What is cheap comes first, and nothing is remembered of a claim that is not proven.
+//! place in the directory, the permit and the source once more. What is cheap comes first, and nothing is remembered of a
+//! claim that is not proven.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,14 +83,26 @@ async fn accept_claim(session: &Session, claim: Claim) -> Result<HandshakeRespon
     }
     let (response, name) = sign(session, admitted).await?;
     session.join(hotkey, name.clone()).map_err(Refused::NotJoined)?;
-    // A refresh that came between the check above and now has not seen this session.
+    check_again(session, hotkey)?;
+    info!("Handshake successful, established connection: {name}");
+    observe(session, hotkey);
+    Ok(response)
+}
+
+/// Closes the connection of a session that has joined between two refreshes: one that came after the permit or the
+/// source was looked at has not seen it, and the next one may be long in coming.
+fn check_again(session: &Session, hotkey: Hotkey) -> Result<(), Refused> {
+    let shared = &session.shared;
     if !shared.permits(&hotkey) {
         CloseReason::PermitRevoked.close(&session.connection);
         return Err(Refused::NoPermit(hotkey));
     }
-    info!("Handshake successful, established connection: {name}");
-    observe(session, hotkey);
-    Ok(response)
+    let ip = session.connection.remote_address().ip();
+    if !shared.allows(ip) {
+        CloseReason::SourceNotAllowed.close(&session.connection);
+        return Err(Refused::SourceNotAllowed(ip));
+    }
+    Ok(())
 }
 
 /// Finds out whether the claim holds, on this connection, now and for the first time.
@@ -148,7 +162,7 @@ fn observe(session: &Session, hotkey: Hotkey) {
     });
 }
 
-async fn observed(observer: Arc<dyn HandshakeObserver>, hotkey: Hotkey, ip: std::net::IpAddr) {
+async fn observed(observer: Arc<dyn HandshakeObserver>, hotkey: Hotkey, ip: IpAddr) {
     observer.observe_successful_handshake(&hotkey.to_string(), ip.to_canonical()).await;
 }
 
@@ -161,6 +175,7 @@ enum Refused {
     /// The claim does not hold.
     Claim(Refusal),
     NoPermit(Hotkey),
+    SourceNotAllowed(IpAddr),
     NotJoined(NotJoined),
     /// The signature threads have too much to do.
     Busy(SignatureQueueError),
@@ -199,6 +214,9 @@ impl Refused {
             Self::Claim(refusal) => warn!("Handshake from {ip} refused: {refusal}{more}"),
             Self::NoPermit(hotkey) => {
                 warn!("Handshake rejected: hotkey {hotkey} does not hold a validator permit{more}");
+            }
+            Self::SourceNotAllowed(ip) => {
+                warn!("Handshake rejected: {ip} is not on the source allowlist any more{more}");
             }
             Self::NotJoined(why) => warn!("Handshake from {ip} refused: {why}{more}"),
             Self::Busy(why) => warn!("Handshake from {ip} refused: {why}{more}"),

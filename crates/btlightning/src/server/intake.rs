@@ -1,5 +1,5 @@
 //! Taking a validator's request in: within its time, and within the memory that one connection may fill with requests
-//! that are not answered yet.
+//! that are not decoded yet.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,21 +9,25 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::config::LightningServerConfig;
+use super::pace::time_for;
 use crate::transport::frame_io::{FrameReadError, FrameReader};
 use crate::wire::FrameHeader;
 
-/// Requests up to this size are not counted, in bytes: the connection's number of streams bounds what they take.
+/// Requests up to this size are not counted, in bytes, and so never wait: the connection's number of streams bounds
+/// what they take.
 const SMALL_BYTES: u32 = 64 * 1024;
 
-/// What a connection's larger requests may take together, in frames of the largest size. One could be in the way of all
-/// others; with two, a request of the largest size is read while another is being served.
+/// What a connection's larger requests may take together, in frames of the largest size, where that is more than
+/// [`BUDGET_BYTES_LEAST`]. One could be in the way of all others; with two, a request of the largest size is read while
+/// another is being served.
 const LARGEST_AT_ONCE: usize = 2;
+
+/// What a connection's larger requests may take together at the least, in bytes: a small frame limit must not make a
+/// queue of requests that fit a default server many times over.
+const BUDGET_BYTES_LEAST: usize = 128 * 1024 * 1024;
 
 /// How memory is counted, in bytes.
 const UNIT_BYTES: u32 = 4096;
-
-/// A request has the handler's time to arrive, and more for its size: at this rate, in bytes a second.
-const RATE_LEAST: u32 = 64 * 1024;
 
 /// One connection's way in.
 pub(super) struct Intake {
@@ -31,24 +35,35 @@ pub(super) struct Intake {
     patience: Duration,
 }
 
-/// A request's payload, and its share of the connection's memory for as long as this is held.
+/// A request's payload, and its share.
 pub(super) struct Taken {
     pub(super) payload: Bytes,
-    _share: Option<OwnedSemaphorePermit>,
+    pub(super) share: Share,
+}
+
+/// A request's share of the memory of its connection, free again when dropped. Held together with the bytes.
+#[derive(Debug)]
+pub(super) struct Share {
+    _units: Option<OwnedSemaphorePermit>,
 }
 
 impl Intake {
     pub(super) fn new(config: &LightningServerConfig) -> Self {
-        let units = config.max_frame_payload_bytes.div_ceil(UNIT_BYTES as usize) * LARGEST_AT_ONCE;
+        let unit_bytes = UNIT_BYTES as usize;
+        let largest = config.max_frame_payload_bytes.div_ceil(unit_bytes) * LARGEST_AT_ONCE;
+        let units = largest.max(BUDGET_BYTES_LEAST / unit_bytes);
         Self { large: Arc::new(Semaphore::new(units)), patience: config.handler_timeout() }
     }
 
     /// The payload that `header` announced. `None` when it does not arrive in time, or its stream fails.
+    ///
+    /// While there is no room, what has arrived stays unread in the window of its own stream; later requests that do not
+    /// fit either wait behind it.
     pub(super) async fn payload(&self, reader: &mut FrameReader, header: FrameHeader) -> Option<Taken> {
-        timeout(self.time_for(header.payload_bytes), async {
+        timeout(time_for(self.patience, header.payload_bytes.into()), async {
             let share = self.share(header.payload_bytes).await?;
             let payload = reader.payload(header).await.ok()?;
-            Some(Taken { payload, _share: share })
+            Some(Taken { payload, share })
         })
         .await
         .ok()?
@@ -63,18 +78,20 @@ impl Intake {
         timeout(self.patience, reader.header(payload_bytes_max)).await.ok()
     }
 
-    fn time_for(&self, payload_bytes: u32) -> Duration {
-        self.patience + Duration::from_secs(u64::from(payload_bytes / RATE_LEAST))
+    /// Waits for room for a large request; a small one needs none.
+    pub(super) async fn share(&self, payload_bytes: u32) -> Option<Share> {
+        if payload_bytes <= SMALL_BYTES {
+            return Some(Share { _units: None });
+        }
+        // The semaphore is never closed.
+        let units = self.large.clone().acquire_many_owned(payload_bytes.div_ceil(UNIT_BYTES)).await.ok()?;
+        Some(Share { _units: Some(units) })
     }
 
-    /// Waits for room for a large request; a small one needs none.
-    async fn share(&self, payload_bytes: u32) -> Option<Option<OwnedSemaphorePermit>> {
-        if payload_bytes <= SMALL_BYTES {
-            return Some(None);
-        }
-        let units = payload_bytes.div_ceil(UNIT_BYTES);
-        // The semaphore is never closed.
-        self.large.clone().acquire_many_owned(units).await.ok().map(Some)
+    /// How much room there is, in bytes.
+    #[cfg(test)]
+    pub(super) fn free_bytes(&self) -> usize {
+        self.large.available_permits() * UNIT_BYTES as usize
     }
 }
 
@@ -82,25 +99,33 @@ impl Intake {
 mod tests {
     use super::*;
 
+    fn intake(max_frame_payload_bytes: usize) -> Intake {
+        Intake::new(&LightningServerConfig { max_frame_payload_bytes, ..Default::default() })
+    }
+
     #[tokio::test]
     async fn small_requests_are_free_and_large_ones_share_what_there_is() {
-        let config = LightningServerConfig { max_frame_payload_bytes: 1 << 20, ..Default::default() };
-        let intake = Intake::new(&config);
-        assert!(intake.share(SMALL_BYTES).await.unwrap().is_none());
-        let first = intake.share(1 << 20).await.unwrap();
-        let _second = intake.share(1 << 20).await.unwrap();
+        let intake = intake(128 << 20);
+        let first = intake.share(128 << 20).await.unwrap();
+        let _second = intake.share(128 << 20).await.unwrap();
+        assert_eq!(intake.free_bytes(), 0);
         let mut third = std::pin::pin!(intake.share(SMALL_BYTES + 1));
         assert!(
             std::future::poll_fn(|cx| std::task::Poll::Ready(third.as_mut().poll(cx).is_pending())).await
         );
+        let _small = intake.share(SMALL_BYTES).await.unwrap();
         drop(first);
-        assert!(third.await.unwrap().is_some());
+        let _third = third.await.unwrap();
+        assert_eq!(intake.free_bytes(), (128 << 20) - 17 * 4096);
     }
 
     #[test]
-    fn a_large_request_has_more_time() {
-        let intake = Intake::new(&LightningServerConfig::default());
-        assert_eq!(intake.time_for(1000), Duration::from_secs(30));
-        assert_eq!(intake.time_for(64 << 20), Duration::from_secs(30 + 1024));
+    fn there_is_room_for_two_of_the_largest_and_for_many_that_are_not() {
+        for (frame, room) in
+            [(1 << 20, 128 << 20), (64 << 20, 128 << 20), ((64 << 20) + 1, (128 << 20) + 8192)]
+        {
+            assert_eq!(intake(frame).free_bytes(), room, "{frame}");
+        }
+        assert!(intake(u32::MAX as usize).free_bytes() >= 2 * u32::MAX as usize);
     }
 }

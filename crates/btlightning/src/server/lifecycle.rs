@@ -93,6 +93,10 @@ impl Lifecycle {
         let _ = timeout_at(until, running.all_gone()).await;
         cut_off(&running, CloseReason::ServerShutdown);
         let _ = timeout(FAREWELL_TIME_MAX, running.endpoint.wait_idle()).await;
+        // Whoever starts next on the port, be it another server, must find it free.
+        let socket = running.socket.clone();
+        drop(running);
+        let _ = timeout(FAREWELL_TIME_MAX, socket.closed()).await;
         true
     }
 

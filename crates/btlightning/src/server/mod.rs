@@ -12,6 +12,7 @@
 mod accept;
 mod admission;
 mod call;
+mod chunks;
 mod config;
 mod directory;
 mod dispatch;
@@ -21,6 +22,7 @@ mod handshake;
 mod hush;
 mod intake;
 mod lifecycle;
+mod pace;
 mod panics;
 mod policy;
 mod published;
@@ -33,10 +35,9 @@ mod stream;
 mod streaming;
 
 pub use self::call::{Call, Caller, ConnectionId, Response};
+pub use self::chunks::{ChunkError, ChunkSender};
 pub use self::config::{LightningServerConfig, LightningServerConfigBuilder};
-pub use self::handler::{
-    BlockingHandler, ChunkError, ChunkSender, Handler, HandlerError, StreamHandler, UnaryHandler,
-};
+pub use self::handler::{BlockingHandler, Handler, HandlerError, StreamHandler, UnaryHandler};
 pub use self::published::{
     AsyncSynapseHandler, HandshakeObserver, SourceAddressResolver, SourceAllowlist, StreamingSynapseHandler,
     SynapseHandler, ValidatorPermitResolver, typed_async_handler, typed_handler,

@@ -13,14 +13,12 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use super::call::{Call, Response};
-use super::handler::{
-    BlockingHandler, ChunkError, ChunkSender, Handler, HandlerError, StreamHandler, UnaryHandler,
-};
-use super::panics::{Panicked, catching};
+use super::chunks::ChunkSender;
+use super::handler::{BlockingHandler, Handler, HandlerError, StreamHandler, UnaryHandler};
 use crate::error::{LightningError, Result};
 use crate::wire::{ScanLimits, Scanned, decode_map, encode_map, from_payload, to_payload};
 
-/// Answers a request once; may block. Runs on a thread of the blocking pool.
+/// Answers a request once; may block. Runs on a thread of the blocking pool, together with at most 447 others.
 ///
 /// A panic fails the one request. When the caller is gone or `handler_timeout_secs` is over, the handler runs on, and
 /// its answer is dropped.
@@ -80,7 +78,8 @@ pub trait StreamingSynapseHandler: Send + Sync {
 /// Knows which validators hold a permit.
 pub trait ValidatorPermitResolver: Send + Sync {
     /// The hotkeys of all validators that hold a permit, in SS58. May block: called on a thread of the blocking pool,
-    /// when the server begins to serve and then every `validator_permit_refresh_secs`.
+    /// when the server begins to serve and then every `validator_permit_refresh_secs`, and never again before the last
+    /// call has returned.
     ///
     /// # Errors
     /// Logged; the last set stays in force.
@@ -99,7 +98,7 @@ pub enum SourceAllowlist {
 /// Knows which addresses may connect.
 pub trait SourceAddressResolver: Send + Sync {
     /// The addresses that may connect. May block: called on a thread of the blocking pool, when the server begins to
-    /// serve and then every `source_allowlist_refresh_secs`.
+    /// serve and then every `source_allowlist_refresh_secs`, and never again before the last call has returned.
     ///
     /// # Errors
     /// Logged; the last answer stays in force, and before the first one nobody may connect.
@@ -155,7 +154,7 @@ where
     }
 
     fn into_native(self: Arc<Self>) -> Option<Handler> {
-        Some(Handler::blocking(move |call| Response::from_typed(&(self.f)(call.decode()?)?)))
+        Some(Handler::typed_blocking(move |_, request| (self.f)(request)))
     }
 }
 
@@ -219,11 +218,17 @@ pub(super) fn from_streaming(handler: Arc<dyn StreamingSynapseHandler>) -> Handl
     Handler::Streaming(Arc::new(StreamingAdapter(handler)))
 }
 
+/// What a published handler is given. The frame is gone by then: it is not needed while the handler works.
+fn name_and_data(call: Call) -> std::result::Result<(String, HashMap<String, Value>), HandlerError> {
+    Ok((call.synapse_type().to_owned(), call.to_map()?))
+}
+
 struct SyncAdapter(Arc<dyn SynapseHandler>);
 
 impl BlockingHandler for SyncAdapter {
     fn handle(&self, call: Call) -> std::result::Result<Response, HandlerError> {
-        Response::from_map(&self.0.handle(call.synapse_type(), call.to_map()?)?)
+        let (name, data) = name_and_data(call)?;
+        Response::from_map(&self.0.handle(&name, data)?)
     }
 }
 
@@ -232,8 +237,8 @@ struct AsyncAdapter(Arc<dyn AsyncSynapseHandler>);
 #[async_trait]
 impl UnaryHandler for AsyncAdapter {
     async fn handle(&self, call: Call) -> std::result::Result<Response, HandlerError> {
-        let data = call.to_map()?;
-        Response::from_map(&self.0.handle(call.synapse_type(), data).await?)
+        let (name, data) = name_and_data(call)?;
+        Response::from_map(&self.0.handle(&name, data).await?)
     }
 }
 
@@ -242,32 +247,8 @@ struct StreamingAdapter(Arc<dyn StreamingSynapseHandler>);
 #[async_trait]
 impl StreamHandler for StreamingAdapter {
     async fn handle(&self, call: Call, chunks: ChunkSender) -> std::result::Result<(), HandlerError> {
-        let data = call.to_map()?;
-        // The queue that counts is the one behind `chunks`; this one must not add to it.
-        let (sender, queue) = mpsc::channel(1);
-        // A panic is held back until the chunks before it are on their way.
-        let handling = catching(|| self.0.handle(call.synapse_type(), data, sender));
-        let (handled, forwarded) = tokio::join!(handling, forward(queue, chunks));
-        match (handled, forwarded) {
-            (Err(Panicked(words)), _) => std::panic::resume_unwind(Box::new(words)),
-            (_, Err(too_large @ ChunkError::TooLarge { .. })) => Err(HandlerError::unsendable(too_large)),
-            (Ok(handled), _) => Ok(handled?),
-        }
-    }
-}
-
-/// Passes chunks on. Returns, and thereby makes the handler's sending fail, when they cannot be sent.
-async fn forward(
-    mut queue: mpsc::Receiver<Vec<u8>>,
-    chunks: ChunkSender,
-) -> std::result::Result<(), ChunkError> {
-    loop {
-        // Nothing is taken from the handler before there is room for it.
-        chunks.room().await?;
-        match queue.recv().await {
-            Some(chunk) => chunks.send(chunk).await?,
-            None => return Ok(()),
-        }
+        let (name, data) = name_and_data(call)?;
+        Ok(self.0.handle(&name, data, chunks.into_published().await?).await?)
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
 use super::published::{SourceAddressResolver, SourceAllowlist, ValidatorPermitResolver};
@@ -19,6 +19,9 @@ use crate::util::unix_timestamp_secs;
 
 /// The longest words of a resolver that are logged, in bytes.
 const RESOLVER_WORDS_BYTES_MAX: usize = 512;
+
+/// How long a resolver may take before the log says that it does.
+const RESOLVER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Begins what is done in the background, once for each start of the server, and waits for the first answers of those
 /// resolvers that decide who is let in.
@@ -101,6 +104,10 @@ impl Chore for Nonces {
     }
 }
 
+/// What the resolvers resolve, as the log calls it. Begins in lower case.
+const PERMITS: &str = "validator permit";
+const SOURCES: &str = "source-address allowlist";
+
 /// Asks who holds a permit.
 struct Permits {
     shared: Arc<Shared>,
@@ -114,9 +121,10 @@ impl Chore for Permits {
 
     async fn turn(&self, is_first: bool) {
         let resolver = self.resolver.clone();
-        let hotkeys = match ask(move || resolver.resolve_permitted_validators()).await {
+        let asked = ask(PERMITS, self.interval(), move || resolver.resolve_permitted_validators()).await;
+        let hotkeys = match asked {
             Ok(hotkeys) => hotkeys,
-            Err(failure) => return failure.log("validator permit", is_first),
+            Err(failure) => return failure.log(PERMITS, is_first),
         };
         let invalid = self.shared.permits.replace(&hotkeys);
         if invalid > 0 {
@@ -152,10 +160,10 @@ impl Chore for Sources {
 
     async fn turn(&self, is_first: bool) {
         let resolver = self.resolver.clone();
-        match ask(move || resolver.resolve_allowed_sources()).await {
+        match ask(SOURCES, self.interval(), move || resolver.resolve_allowed_sources()).await {
             Ok(list) => self.put_in_force(list, is_first),
             Err(failure) => {
-                failure.log("source-address allowlist", is_first);
+                failure.log(SOURCES, is_first);
                 self.warn_if_nobody_is_let_in();
             }
         }
@@ -212,11 +220,25 @@ enum Unresolved {
     Panicked(String),
 }
 
-/// Asks a resolver, where it may block.
+/// Asks a resolver, where it may block. One that hangs is not asked a second time meanwhile, which would only hang
+/// another thread; the log says so, and again whenever it would have been asked.
 async fn ask<T: Send + 'static>(
+    what: &str,
+    interval: Duration,
     question: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> std::result::Result<T, Unresolved> {
-    match spawn_blocking(question).await {
+    let mut asked = spawn_blocking(question);
+    let mut patience = RESOLVER_PATIENCE;
+    let answered = loop {
+        match timeout(patience, &mut asked).await {
+            Ok(answered) => break answered,
+            Err(_) => {
+                warn!("the {what} resolver does not return; what it said last stays in force until it does");
+                patience = interval;
+            }
+        }
+    };
+    match answered {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(Unresolved::Failed(error)),
         Err(error) => Err(Unresolved::Panicked(error.to_string())),

@@ -149,10 +149,22 @@ pub(super) async fn serve(session: Arc<Session>, deadline: Instant, mut phase: P
 /// Lets the answers in flight arrive, and closes. A stranger has none.
 async fn stop(session: &Session, mut streams: Streams, how: Stop) {
     if session.proven().is_some() {
-        // Whatever is not done by then is cut off.
-        let _ = timeout_at(how.until, streams.settled()).await;
+        tokio::select! {
+            biased;
+            // Whatever is not done by then is cut off.
+            _ = timeout_at(how.until, streams.settled()) => {}
+            () = turn_away(&session.connection) => {}
+        }
     }
     how.reason.close(&session.connection);
+}
+
+/// Resets every stream that is opened from now on, until the connection ends: who asks sees at once that nobody will
+/// answer, and can ask elsewhere.
+async fn turn_away(connection: &Connection) {
+    while let Ok((send, receive)) = connection.accept_bi().await {
+        drop((FrameSender::new(send), receive));
+    }
 }
 
 fn log_end(session: &Session, error: &quinn::ConnectionError) {

@@ -25,14 +25,14 @@ use crate::Hotkey;
 use crate::error::Result;
 use crate::signing::Signer;
 use crate::transport::close::CloseReason;
-use crate::transport::endpoint;
+use crate::transport::endpoint::{self, SocketWatch};
 use crate::transport::network::Network;
 use crate::transport::signatures::SignatureWorker;
 use crate::transport::tls::ServerIdentity;
 
-/// How many blocking handlers run at once: as many as tokio's blocking pool has threads by default. More of them would
-/// queue there, behind and before whatever else the program does on that pool.
-const BLOCKING_HANDLERS_MAX: usize = 512;
+/// How many blocking handlers run at once. Tokio's blocking pool has 512 threads by default. A handler that hangs keeps
+/// its thread; the 64 that are left are for the resolvers, and for whatever else the program does on that pool.
+const BLOCKING_HANDLERS_MAX: usize = 448;
 
 /// How many calls of the handshake observer run at once.
 const OBSERVATIONS_MAX: usize = 64;
@@ -158,6 +158,7 @@ impl<T: ?Sized> Default for Setting<T> {
 /// What lives from a start to its stop.
 pub(super) struct Running {
     pub(super) endpoint: Endpoint,
+    pub(super) socket: SocketWatch,
     pub(super) local_addr: SocketAddr,
     pub(super) fingerprint: CertFingerprint,
     /// Checks validators' signatures.
@@ -195,14 +196,15 @@ impl Running {
         let is_simulated = shared.network.is_simulated();
         let worker = |name: &str| match is_simulated {
             true => Ok(SignatureWorker::Inline),
-            false => SignatureWorker::spawn(name),
+            false => SignatureWorker::spawn(name, 1),
         };
         let verifications = worker("btlightning-server-verifications")?;
         let signings = worker("btlightning-server-signings")?;
         let bound = endpoint::bind(&*shared.network, addr, Some(config))
-            .and_then(|endpoint| Ok((endpoint.local_addr()?, endpoint)));
-        Ok(bound.map(|(local_addr, endpoint)| Self {
+            .and_then(|(endpoint, socket)| Ok((endpoint.local_addr()?, endpoint, socket)));
+        Ok(bound.map(|(local_addr, endpoint, socket)| Self {
             endpoint,
+            socket,
             local_addr,
             fingerprint: identity.fingerprint,
             verifications,

@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::dispatch;
 use super::handshake::{self, HANDSHAKE_PAYLOAD_BYTES_MAX};
+use super::pace::time_for;
 use super::session::Session;
 use crate::transport::frame_io::{FrameReadError, FrameReader, FrameSender};
 use crate::util::unix_timestamp_secs;
@@ -32,9 +33,9 @@ pub(super) async fn serve(
             Err(FrameReadError::Read(_)) => return None,
         };
     if let Some(header) = header.ok().filter(is_handshake) {
-        let payload = reader.payload(header).await.ok()?;
+        let taken = session.intake.payload(&mut reader, header).await?;
         drop(reader);
-        return answer_handshake(&session, &payload, sender).await;
+        return answer_handshake(&session, &taken.payload, sender).await;
     }
     match session.proven() {
         Some(hotkey) => {
@@ -92,13 +93,14 @@ pub(super) async fn fail(session: &Session, sender: FrameSender, error: &str) ->
     send_last(sender, frame, config.handler_timeout()).await
 }
 
-/// Writes the last frame of a stream. A peer that does not read it `within` that time finds the stream reset.
+/// Writes the last frame of a stream. A peer that does not read it in time, which is `patience` and more for the frame's
+/// size, finds the stream reset.
 pub(super) async fn send_last(
     mut sender: FrameSender,
     frame: Vec<u8>,
-    within: Duration,
+    patience: Duration,
 ) -> Option<FrameSender> {
-    match timeout(within, sender.send(Bytes::from(frame))).await {
+    match timeout(time_for(patience, frame.len() as u64), sender.send(Bytes::from(frame))).await {
         Ok(Ok(())) => finish(sender),
         _ => None,
     }

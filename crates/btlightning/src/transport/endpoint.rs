@@ -5,26 +5,40 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use quinn::{Connection, Endpoint, EndpointConfig, IdleTimeout, TokioRuntime, TransportConfig, VarInt};
+use quinn::{
+    AsyncUdpSocket, Connection, Endpoint, EndpointConfig, IdleTimeout, TokioRuntime, TransportConfig, VarInt,
+};
 
 use super::network::Network;
 use super::tls::{ServerIdentity, client_crypto};
 use crate::error::{LightningError, Result};
 
-/// Received bytes of one stream that may wait to be read: 8 MiB, which fills 640 Mbit/s at 100 ms.
-const STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// Received bytes of one answer that may wait to be read: 8 MiB, which fills 640 Mbit/s at 100 ms.
+///
+/// A connection has no window of its own on the client's side: answers come only on streams that the client has opened,
+/// and one that is read slowly must not hold up the others.
+const ANSWER_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 
-/// Received bytes of all streams of one connection that may wait to be read.
-const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// Received bytes of one request that may wait to be read: 2 MiB, which fills 160 Mbit/s at 100 ms. Smaller than an
+/// answer's, since a validator may have many of them under way at once; for the same reason as above the connection's
+/// window is what all its streams may fill together.
+const REQUEST_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 
 /// Bytes of one connection that were written and not yet acknowledged.
 const SEND_WINDOW_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Received bytes that may wait to be read before a client has authenticated. A handshake request takes under 300.
 const STRANGER_WINDOW_BYTES: u32 = 32 * 1024;
+
+/// What is kept of the packets of one connection attempt that was not decided on yet. The first flight of an honest one
+/// takes a few kilobytes.
+const INCOMING_BUFFER_BYTES: u64 = 16 * 1024;
+
+/// The same, of all attempts together.
+const INCOMING_BUFFER_BYTES_TOTAL: u64 = 4 * 1024 * 1024;
 
 /// Streams that a client may have open before it has authenticated. One handshake takes one.
 const STRANGER_STREAMS: u32 = 8;
@@ -64,8 +78,8 @@ pub(crate) fn client_config(liveness: Liveness) -> Result<quinn::ClientConfig> {
     transport
         .initial_rtt(INITIAL_RTT)
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
-        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        .stream_receive_window(VarInt::from_u32(ANSWER_WINDOW_BYTES))
+        .receive_window(VarInt::MAX)
         .send_window(SEND_WINDOW_BYTES);
     let mut config = quinn::ClientConfig::new(client_crypto()?);
     config.transport_config(Arc::new(transport));
@@ -81,26 +95,56 @@ pub(crate) fn server_config(
     let mut transport = liveness.transport()?;
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(STRANGER_STREAMS))
-        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .stream_receive_window(VarInt::from_u32(REQUEST_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES);
     let mut config = quinn::ServerConfig::with_crypto(identity.crypto.clone());
-    config.transport_config(Arc::new(transport)).migration(true).max_incoming(incoming_max);
+    config
+        .transport_config(Arc::new(transport))
+        .migration(true)
+        .max_incoming(incoming_max)
+        .incoming_buffer_size(INCOMING_BUFFER_BYTES)
+        .incoming_buffer_size_total(INCOMING_BUFFER_BYTES_TOTAL);
     Ok(config)
 }
 
 /// Gives an authenticated client's connection its full windows and `bidi_streams` streams at once.
 pub(crate) fn welcome(connection: &Connection, bidi_streams: u32) {
-    connection.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES));
+    let window = u64::from(bidi_streams) * u64::from(REQUEST_WINDOW_BYTES);
+    connection.set_receive_window(VarInt::from_u64(window).unwrap_or(VarInt::MAX));
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(bidi_streams));
 }
 
-/// Binds `addr` and drives QUIC on it, on the current tokio runtime.
+/// Binds `addr` and drives QUIC on it, on the current tokio runtime. Says when the address is free again, too.
 pub(crate) fn bind(
     network: &dyn Network,
     addr: SocketAddr,
     server: Option<quinn::ServerConfig>,
-) -> io::Result<Endpoint> {
+) -> io::Result<(Endpoint, SocketWatch)> {
     let socket = network.bind(addr)?;
-    Endpoint::new_with_abstract_socket(EndpointConfig::default(), server, socket, Arc::new(TokioRuntime))
+    let watch = SocketWatch(Arc::downgrade(&socket));
+    let endpoint = Endpoint::new_with_abstract_socket(
+        EndpointConfig::default(),
+        server,
+        socket,
+        Arc::new(TokioRuntime),
+    )?;
+    Ok((endpoint, watch))
+}
+
+/// How often a released socket is looked for.
+const RELEASE_LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// Whether a socket is still open. quinn closes it when the last task that drives it has ended, some time after the last
+/// handle of the endpoint is dropped, and tells nobody.
+#[derive(Debug, Clone)]
+pub(crate) struct SocketWatch(Weak<dyn AsyncUdpSocket>);
+
+impl SocketWatch {
+    /// Waits, without a limit, until the socket is closed.
+    pub(crate) async fn closed(&self) {
+        while self.0.strong_count() > 0 {
+            tokio::time::sleep(RELEASE_LOOK_EVERY).await;
+        }
+    }
 }

@@ -35,23 +35,43 @@ pub(crate) struct Frame {
 }
 
 /// Reads frames off a stream. Dropping it tells the peer to stop sending.
+///
+/// Every read is cancel-safe: what has arrived of a frame is kept, and the next read goes on from there.
 pub(crate) struct FrameReader {
     stream: RecvStream,
     pieces: [Bytes; PIECES],
     /// The pieces before this one are used up.
     next: usize,
+    /// The part of a header that has arrived.
+    head: [u8; FRAME_HEADER_BYTES],
+    head_filled: usize,
+    /// The header of the frame whose payload is being read by [`FrameReader::frame`].
+    begun: Option<FrameHeader>,
+    /// The part of a payload that has arrived, if it did not arrive in one piece.
+    body: Option<Assembly>,
 }
 
 impl FrameReader {
     pub(crate) fn new(stream: RecvStream) -> Self {
-        Self { stream, pieces: Default::default(), next: PIECES }
+        Self {
+            stream,
+            pieces: Default::default(),
+            next: PIECES,
+            head: [0; FRAME_HEADER_BYTES],
+            head_filled: 0,
+            begun: None,
+            body: None,
+        }
     }
 
-    /// The next frame, or `None` when the stream ended after the last one. Not cancel-safe: a frame whose reading was
-    /// dropped halfway is lost, and with it the stream.
+    /// The next frame, or `None` when the stream ended after the last one.
     pub(crate) async fn frame(&mut self, payload_bytes_max: usize) -> Result<Option<Frame>, FrameReadError> {
-        let Some(header) = self.header(payload_bytes_max).await? else { return Ok(None) };
+        if self.begun.is_none() {
+            self.begun = self.header(payload_bytes_max).await?;
+        }
+        let Some(header) = self.begun else { return Ok(None) };
         let payload = self.payload(header).await?;
+        self.begun = None;
         Ok(Some(Frame { kind: header.kind, payload }))
     }
 
@@ -60,48 +80,63 @@ impl FrameReader {
         &mut self,
         payload_bytes_max: usize,
     ) -> Result<Option<FrameHeader>, FrameReadError> {
-        let mut header = [0; FRAME_HEADER_BYTES];
-        let mut filled = 0;
-        while filled < header.len() {
-            let Some(piece) = self.piece().await? else {
-                return if filled == 0 { Ok(None) } else { Err(FrameReadError::Truncated) };
-            };
-            let taken = piece.len().min(header.len() - filled);
-            piece.copy_to_slice(&mut header[filled..filled + taken]);
-            filled += taken;
+        while self.head_filled < FRAME_HEADER_BYTES {
+            if !self.has_piece().await? {
+                return if self.head_filled == 0 { Ok(None) } else { Err(FrameReadError::Truncated) };
+            }
+            let room = &mut self.head[self.head_filled..];
+            let piece = &mut self.pieces[self.next];
+            let taken = piece.len().min(room.len());
+            piece.copy_to_slice(&mut room[..taken]);
+            self.head_filled += taken;
         }
-        Ok(Some(FrameHeader::parse(&header, payload_bytes_max)?))
+        self.head_filled = 0;
+        Ok(Some(FrameHeader::parse(&self.head, payload_bytes_max)?))
     }
 
-    /// The payload that `header` announced.
+    /// The payload that `header`, the last one read, announced.
     pub(crate) async fn payload(&mut self, header: FrameHeader) -> Result<Bytes, FrameReadError> {
         let wanted = header.payload_bytes as usize;
         if wanted == 0 {
             return Ok(Bytes::new());
         }
-        let first = self.piece().await?.ok_or(FrameReadError::Truncated)?;
-        if first.len() >= wanted {
-            return Ok(first.split_to(wanted));
+        if self.body.is_none() {
+            self.expect_piece().await?;
+            let first = &mut self.pieces[self.next];
+            if first.len() >= wanted {
+                return Ok(first.split_to(wanted));
+            }
         }
-        let mut payload = Assembly::new(wanted);
-        while !payload.is_whole() {
-            payload.take_from(self.piece().await?.ok_or(FrameReadError::Truncated)?);
+        loop {
+            let body = self.body.get_or_insert_with(|| Assembly::new(wanted));
+            if body.is_whole() {
+                break;
+            }
+            self.expect_piece().await?;
+            if let Some(body) = &mut self.body {
+                body.take_from(&mut self.pieces[self.next]);
+            }
         }
-        Ok(payload.bytes.freeze())
+        Ok(self.body.take().map(|body| body.bytes.freeze()).unwrap_or_default())
     }
 
-    /// The first received piece that is not used up, waiting for one if need be; `None` at the stream's end.
-    async fn piece(&mut self) -> Result<Option<&mut Bytes>, ReadError> {
+    /// Makes sure that `self.pieces[self.next]` has bytes.
+    async fn expect_piece(&mut self) -> Result<(), FrameReadError> {
+        if self.has_piece().await? { Ok(()) } else { Err(FrameReadError::Truncated) }
+    }
+
+    /// Waits until `self.pieces[self.next]` has bytes; `false` at the stream's end.
+    async fn has_piece(&mut self) -> Result<bool, ReadError> {
         loop {
             while self.next < PIECES && self.pieces[self.next].is_empty() {
                 self.next += 1;
             }
             if self.next < PIECES {
-                return Ok(Some(&mut self.pieces[self.next]));
+                return Ok(true);
             }
             // Every piece is empty here, so what is not filled below stays empty.
             if self.stream.read_chunks(&mut self.pieces).await?.is_none() {
-                return Ok(None);
+                return Ok(false);
             }
             self.next = 0;
         }

@@ -137,4 +137,18 @@ mod tests {
         let (_, from) = socket.recv_from(&mut [0; 8]).unwrap();
         assert_eq!(from.ip().to_canonical(), sender.local_addr().unwrap().ip());
     }
+
+    #[test]
+    fn little_buffers_are_said_in_the_log_with_what_mends_it() {
+        let lines = crate::testing::lines(|| {
+            GrantedBuffers { receive_bytes: 212_992, send_bytes: 8 << 20 }
+                .log("192.0.2.1:9".parse().unwrap());
+            GrantedBuffers { receive_bytes: 8 << 20, send_bytes: 8 << 20 }
+                .log("192.0.2.2:9".parse().unwrap());
+        });
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        for words in ["WARN", "192.0.2.1:9", "212992", "net.core.rmem_max"] {
+            assert!(lines[0].contains(words), "{lines:?}");
+        }
+    }
 }

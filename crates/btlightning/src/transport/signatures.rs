@@ -1,14 +1,15 @@
-//! A thread for signature work.
+//! Threads for signature work.
 //!
 //! Verifying or making an sr25519 signature takes some tens of microseconds, and a [`crate::Signer`] that calls out to
 //! a wallet may take far longer. Neither may hold up packets, nor wait behind handlers that fill the runtime's blocking
-//! pool. So each endpoint has one thread that does nothing else, behind a bounded queue: when that is full, a flood of
-//! handshakes is turned away instead of piling up.
+//! pool. So each endpoint has threads that do nothing else, behind a bounded queue: when that is full, a flood of handshakes
+//! is turned away instead of piling up.
 
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::error::{LightningError, Result};
 
@@ -30,48 +31,82 @@ pub(crate) enum SignatureQueueError {
 
 /// Does signature work somewhere else than where packets are handled.
 pub(crate) enum SignatureWorker {
-    /// On a thread of its own, which ends when this handle is dropped.
-    Thread(SyncSender<Job>),
+    /// On threads of its own, which end when this handle is dropped.
+    Threads {
+        jobs: SyncSender<Job>,
+        /// A place in the queue for each job that waits for one.
+        places: Semaphore,
+    },
     /// At once, on the caller's thread. For virtual time, which would run on while another thread works.
     Inline,
 }
 
 impl SignatureWorker {
-    /// Starts the thread, named `name`.
+    /// Starts `threads` threads, named `name`.
     ///
     /// # Errors
     /// `Config` when the operating system gives no thread.
-    pub(crate) fn spawn(name: &str) -> Result<Self> {
+    pub(crate) fn spawn(name: &str, threads: usize) -> Result<Self> {
         let (sender, jobs) = sync_channel::<Job>(JOBS_MAX);
-        thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || {
-                for job in jobs {
-                    // A signer that panics loses its own job; the result's channel closes and tells its caller.
-                    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
-                }
-            })
-            .map_err(|error| LightningError::Config(format!("no thread for signatures: {error}")))?;
-        Ok(Self::Thread(sender))
+        let jobs = Arc::new(Mutex::new(jobs));
+        for _ in 0..threads {
+            let jobs = jobs.clone();
+            thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(move || while work(&jobs) {})
+                .map_err(|error| LightningError::Config(format!("no thread for signatures: {error}")))?;
+        }
+        Ok(Self::Threads { jobs: sender, places: Semaphore::new(JOBS_MAX) })
     }
 
-    /// Runs `job` and returns what it returned. Dropping the future before the job has begun cancels it.
+    /// Runs `job` and returns what it returned, unless the queue is full. Dropping the future before the job has begun
+    /// cancels it.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> std::result::Result<T, SignatureQueueError> {
-        let Self::Thread(sender) = self else { return Ok(job()) };
-        let (done, result) = oneshot::channel();
-        let queued = sender.try_send(Box::new(move || {
-            if !done.is_closed() {
-                let _ = done.send(job());
-            }
-        }));
-        match queued {
-            Ok(()) => result.await.map_err(|_| SignatureQueueError::Failed),
-            Err(TrySendError::Full(_)) => Err(SignatureQueueError::Full),
-            Err(TrySendError::Disconnected(_)) => Err(SignatureQueueError::Failed),
+        let Self::Threads { jobs, places } = self else { return Ok(job()) };
+        let _place = places.try_acquire().map_err(|_| SignatureQueueError::Full)?;
+        queued(jobs, job).await
+    }
+
+    /// The same for those who may wait for a place in the queue. The caller bounds how long.
+    pub(crate) async fn run_in_turn<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> std::result::Result<T, SignatureQueueError> {
+        let Self::Threads { jobs, places } = self else { return Ok(job()) };
+        let _place = places.acquire().await.map_err(|_| SignatureQueueError::Failed)?;
+        queued(jobs, job).await
+    }
+}
+
+/// Does the next job; `false` when there will be none.
+fn work(jobs: &Mutex<Receiver<Job>>) -> bool {
+    // The lock is held while this thread waits for a job, and the others wait for the lock: one is as good as another.
+    let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+    let Ok(job) = next else { return false };
+    // A signer that panics loses its own job; the result's channel closes and tells its caller.
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
+    true
+}
+
+/// Hands over `job`, for which there is a place, and waits for what it returns.
+async fn queued<T: Send + 'static>(
+    jobs: &SyncSender<Job>,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> std::result::Result<T, SignatureQueueError> {
+    let (done, result) = oneshot::channel();
+    let job = move || {
+        if !done.is_closed() {
+            let _ = done.send(job());
         }
+    };
+    match jobs.try_send(Box::new(job)) {
+        Ok(()) => result.await.map_err(|_| SignatureQueueError::Failed),
+        // Jobs whose caller went away still stand in the queue, without a place.
+        Err(TrySendError::Full(_)) => Err(SignatureQueueError::Full),
+        Err(TrySendError::Disconnected(_)) => Err(SignatureQueueError::Failed),
     }
 }
 
@@ -81,7 +116,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_runs_on_another_thread_and_its_panic_stays_there() {
-        let worker = SignatureWorker::spawn("test-signatures").unwrap();
+        let worker = SignatureWorker::spawn("test-signatures", 1).unwrap();
         let here = thread::current().id();
         assert_ne!(worker.run(|| thread::current().id()).await.unwrap(), here);
         let panicked = worker.run(|| panic!("a signer that panics")).await;
@@ -91,7 +126,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_turns_away_instead_of_growing() {
-        let worker = SignatureWorker::spawn("test-signatures").unwrap();
+        let worker = SignatureWorker::spawn("test-signatures", 1).unwrap();
         let (go, wait) = std::sync::mpsc::channel::<()>();
         let mut waiting = tokio::task::JoinSet::new();
         let worker = std::sync::Arc::new(worker);
@@ -106,7 +141,7 @@ mod tests {
                 .await
         });
         begins.await.unwrap();
-        let mut jobs: Vec<_> = (0..JOBS_MAX).map(|_| Box::pin(worker.run(|| ()))).collect();
+        let mut jobs: Vec<_> = (1..JOBS_MAX).map(|_| Box::pin(worker.run(|| ()))).collect();
         for job in &mut jobs {
             // Polled once, each takes its place in the queue.
             assert!(futures_poll_once(job.as_mut()).await.is_none());

@@ -36,18 +36,24 @@ impl ServerIdentity {
         let key = PrivatePkcs8KeyDer::from(made.key_pair.serialize_der());
         let fingerprint = CertFingerprint::of_certificate(&certificate);
 
-        let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|e| failed(&e))?
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key.into())
-            .map_err(|e| failed(&e))?;
-        config.alpn_protocols = vec![ALPN.to_vec()];
-        // Resumption is off on both sides: a resumed session would skip CertificateVerify.
-        config.send_tls13_tickets = 0;
+        let config = server_tls(certificate, key).map_err(|e| failed(&e))?;
         let crypto = Arc::new(QuicServerConfig::try_from(config).map_err(|e| failed(&e))?);
         Ok(Self { crypto, fingerprint })
     }
+}
+
+fn server_tls(
+    certificate: CertificateDer<'static>,
+    key: PrivatePkcs8KeyDer<'static>,
+) -> std::result::Result<rustls::ServerConfig, rustls::Error> {
+    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key.into())?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    // Resumption is off on both sides: a resumed session would skip CertificateVerify.
+    config.send_tls13_tickets = 0;
+    Ok(config)
 }
 
 /// The client's side of TLS.
@@ -111,5 +117,20 @@ impl ServerCertVerifier for PossessionVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_session_can_be_resumed() {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivatePkcs8KeyDer::from(made.key_pair.serialize_der());
+        let config = server_tls(made.cert.der().clone(), key).unwrap();
+        assert_eq!(config.send_tls13_tickets, 0, "a client is given nothing to resume with");
+        assert_eq!(config.max_early_data_size, 0);
+        assert_eq!(config.alpn_protocols, [ALPN]);
     }
 }

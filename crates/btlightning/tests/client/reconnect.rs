@@ -257,3 +257,100 @@ async fn a_flapping_miner_is_not_dialled_in_a_hot_loop() {
     }
     assert!(pauses >= 2, "short-lived connections count as failures: {pauses} pauses");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_kept_alive_for_hours() {
+    let world = World::new(13);
+    let miner = world.miner("miner", "10.0.0.2:8443").await;
+    let mut client = world.client(config()).await;
+    client.initialize_connections(vec![miner.axon()]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3 * 3600)).await; // virtual
+    assert!(client.peer_state(&miner.hotkey).unwrap().is_connected());
+    echo(&client, "miner", 1).await.unwrap();
+    assert_eq!(miner.server.get_active_nonce_count().await, 1, "nobody had to dial again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_thinks_for_long_is_not_taken_for_a_dead_link() {
+    let world = World::new(14);
+    let patient = btlightning::LightningServerConfig::builder().handler_timeout_secs(140).build().unwrap();
+    let miner = world.miner_with("miner", "10.0.0.2:8443", patient).await;
+    miner.server.register(
+        "think",
+        btlightning::server::Handler::typed(|_, ping: Ping| async move {
+            tokio::time::sleep(Duration::from_secs(16)).await;
+            Ok::<_, String>(ping)
+        }),
+    );
+    let mut client = world.client(config()).await;
+    client.initialize_connections(vec![miner.axon()]).await.unwrap();
+    let client = Arc::new(client);
+    // Other calls come and go at every distance from the moments when the waiting one looks at the link; what goes out
+    // last is then an acknowledgement, which nobody answers.
+    for millis in (2400..2560).step_by(4).chain((4950..5060).step_by(4)) {
+        let thinking = tokio::spawn({
+            let client = client.clone();
+            async move { client.call::<_, Ping>(hotkey("miner"), "think", &Ping { n: 1 }).await }
+        });
+        tokio::time::sleep(Duration::from_millis(millis)).await; // virtual
+        echo(&client, "miner", 2).await.unwrap();
+        thinking.await.unwrap().unwrap_or_else(|error| panic!("echo after {millis} ms: {error}"));
+    }
+    assert_eq!(miner.server.get_active_nonce_count().await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pauses_of_different_addresses_differ() {
+    let world = World::new(15);
+    let mut client = world.client(config()).await;
+    let mut changes = client.peer_changes();
+    let axons = (0..8u8).map(|n| {
+        crate::world::axon_at(&hotkey(&format!("miner {n}")), format!("10.0.9.{}:1", n + 1).parse().unwrap())
+    });
+    client.initialize_connections(axons.collect()).await.unwrap();
+    let mut pauses = std::collections::HashSet::new();
+    for _ in 0..8 {
+        let away = within(async {
+            loop {
+                let peer = changes.next().await.unwrap().unwrap();
+                if let PeerState::BackingOff { until: Some(until), .. } = peer.state {
+                    return until;
+                }
+            }
+        });
+        pauses.insert(away.await);
+    }
+    assert!(
+        pauses.len() > 4,
+        "eight addresses that failed together are not dialled together again: {pauses:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_wait_for_a_stream_move_on_to_the_next_connection() {
+    let world = World::new(16);
+    let narrow =
+        btlightning::LightningServerConfig::builder().max_concurrent_bidi_streams(1).build().unwrap();
+    let miner = world.miner_with("miner", "10.0.0.2:8443", narrow).await;
+    miner.server.register(
+        "hang",
+        btlightning::server::Handler::typed(|_, _: Ping| std::future::pending::<Result<Ping, String>>()),
+    );
+    let mut client = world.client(config()).await;
+    client.initialize_connections(vec![miner.axon()]).await.unwrap();
+    let client = Arc::new(client);
+    let mut hanging = JoinSet::new();
+    for _ in 0..16 {
+        let client = client.clone();
+        hanging.spawn(async move { client.call::<_, Ping>(hotkey("miner"), "hang", &Ping { n: 1 }).await });
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await; // virtual: all streams are taken
+    let waiting = tokio::spawn({
+        let client = client.clone();
+        async move { echo(&client, "miner", 5).await }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await; // virtual: the echo waits for a stream
+    miner.stop().await;
+    let _again = world.miner("miner", "10.0.0.2:8443").await;
+    assert_eq!(within(waiting).await.unwrap().unwrap().value, Ping { n: 5 });
+}

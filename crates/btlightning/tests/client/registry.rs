@@ -137,6 +137,7 @@ async fn a_hotkey_that_leaves_an_address_takes_its_connection_with_it() {
 
     let mut changes = client.peer_changes();
     client.update_miner_registry(vec![other]).await.unwrap();
+    change(&mut changes, &miner.hotkey, |state| matches!(state, PeerState::Closed)).await;
     change(&mut changes, &hotkey("other"), |state| matches!(state, PeerState::Refused { .. })).await;
     assert!(client.peer_state(&miner.hotkey).is_none());
     assert!(client.authenticated_hotkeys().await.is_empty());

@@ -5,6 +5,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use btlightning::server::{LightningServer, LightningServerConfig, LightningServerConfigBuilder};
@@ -18,8 +19,10 @@ use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
 use rmpv::Value;
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+pub mod sim;
 mod tls;
 
 pub type Data = std::collections::HashMap<String, Value>;
@@ -358,5 +361,39 @@ impl Drop for Dropped {
         if let Some(dropped) = self.0.take() {
             let _ = dropped.send(());
         }
+    }
+}
+
+/// Calls that begin and then wait until they are let go, all at once.
+#[derive(Clone)]
+pub struct Gate {
+    begun: Arc<AtomicUsize>,
+    open: Arc<Semaphore>,
+}
+
+impl Gate {
+    pub fn new() -> Self {
+        Self { begun: Arc::default(), open: Arc::new(Semaphore::new(0)) }
+    }
+
+    /// Notes that a call has begun, and waits.
+    pub async fn pass(&self) {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        // Opened by being closed.
+        let _ = self.open.acquire().await;
+    }
+
+    pub fn begun(&self) -> usize {
+        self.begun.load(Ordering::SeqCst)
+    }
+
+    /// Waits until that many have begun.
+    pub async fn begun_are(&self, count: usize) {
+        eventually("the calls at the gate", async || (self.begun() >= count).then_some(())).await;
+        assert_eq!(self.begun(), count);
+    }
+
+    pub fn open(&self) {
+        self.open.close();
     }
 }

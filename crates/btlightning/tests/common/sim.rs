@@ -1,0 +1,66 @@
+//! The same miner and validators in virtual time, on a simulated network with 10 ms between them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use btlightning::server::{LightningServer, LightningServerConfigBuilder};
+use btlightning::transport::network::Network;
+use btlightning_testkit::{Link, SimNet, keys};
+use quinn::{AsyncUdpSocket, Endpoint};
+
+use super::{Miner, hotkey};
+
+const MINER_IP: &str = "10.0.0.2";
+const VALIDATOR_IP: &str = "10.0.0.1";
+
+/// A simulated network. Needs a runtime whose time is paused.
+#[derive(Clone)]
+pub struct World(SimNet);
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "World(seed {})", self.0.seed())
+    }
+}
+
+impl Network for World {
+    fn bind(&self, addr: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        Ok(self.0.bind(addr)?)
+    }
+
+    fn is_simulated(&self) -> bool {
+        true
+    }
+}
+
+impl World {
+    pub fn new() -> Self {
+        let net = SimNet::new(1);
+        net.set_default_link(Link { delay: Duration::from_millis(10), ..Link::default() });
+        Self(net)
+    }
+
+    /// A server that has started and does not serve yet.
+    pub async fn started(&self, config: LightningServerConfigBuilder) -> LightningServer {
+        let (name, config) = (hotkey("miner").to_string(), config.build().unwrap());
+        let network = Arc::new(self.clone());
+        let mut server = LightningServer::with_network(name, MINER_IP.into(), 8443, config, network).unwrap();
+        server.set_miner_keypair(keys::seed("miner"));
+        server.start().await.unwrap();
+        server
+    }
+
+    pub async fn miner(&self, config: LightningServerConfigBuilder) -> Miner {
+        Miner::serve(self.started(config).await)
+    }
+
+    /// A validator's socket.
+    pub fn socket(&self, config: quinn::ClientConfig) -> Endpoint {
+        let addr = SocketAddr::new(VALIDATOR_IP.parse().unwrap(), 9000);
+        let mut endpoint = self.0.endpoint(addr, None).unwrap();
+        endpoint.set_default_client_config(config);
+        endpoint
+    }
+}
