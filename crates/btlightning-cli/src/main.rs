@@ -29,7 +29,8 @@ enum Command {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.verbose {
-        let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(LevelFilter::INFO);
+        let subscriber =
+            tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(LevelFilter::INFO);
         subscriber.init();
     }
     let done = match arguments.command {

@@ -39,7 +39,11 @@ pub(crate) async fn run(arguments: DemoArguments) -> Outcome {
         Some(path) => std::fs::read_to_string(path)
             .map_err(|error| format!("cannot read {}: {error}", path.display()))?,
     };
-    println!("{} miners and a validator on this machine, {} bytes of text to work on\n", arguments.miners, text.len());
+    println!(
+        "{} miners and a validator on this machine, {} bytes of text to work on\n",
+        arguments.miners,
+        text.len()
+    );
 
     let mut miners = Vec::new();
     for _ in 0..arguments.miners {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use btlightning::{
-    CallError, CallOptions, Hotkey, LightningClient, LightningClientConfig, PeerState, QuicAxonInfo, QuicRequest,
-    Sr25519Signer, Timings,
+    CallError, CallOptions, Hotkey, LightningClient, LightningClientConfig, PeerState, QuicAxonInfo,
+    QuicRequest, Sr25519Signer, Timings,
 };
 use rmpv::Value;
 use tokio::task::JoinSet;
@@ -41,7 +41,12 @@ impl Demo {
         for miner in miners.iter().take(LISTED_MAX) {
             match client.peer_state(&miner.hotkey) {
                 Some(PeerState::Connected { path_rtt, .. }) => {
-                    println!("   {}  {:<21}  authenticated, path {}", short(&miner.hotkey), miner.addr, ms(path_rtt));
+                    println!(
+                        "   {}  {:<21}  authenticated, path {}",
+                        short(&miner.hotkey),
+                        miner.addr,
+                        ms(path_rtt)
+                    );
                 }
                 other => return Err(format!("{} is not connected: {other:?}", miner.hotkey).into()),
             }
@@ -56,7 +61,9 @@ impl Demo {
         let miner = &self.miners[0];
         let reply = self.client.call::<_, Summary>(miner.hotkey, SUMMARISE, &self.question).await?;
         let Summary { words, distinct, longest, commonest } = &reply.value;
-        println!("   {words} words, {distinct} of them different, longest \"{longest}\", commonest \"{commonest}\"");
+        println!(
+            "   {words} words, {distinct} of them different, longest \"{longest}\", commonest \"{commonest}\""
+        );
         println!("   {}", explain(&reply.timings));
         expect(reply.value == summarise(&self.question.text), "the miner's summary is right")
     }
@@ -92,7 +99,10 @@ impl Demo {
             ms(timings.first_byte),
             ms(timings.last_byte)
         );
-        expect(received.into_iter().eq(words(&self.question.text)), "the chunks came in order, none is missing")
+        expect(
+            received.into_iter().eq(words(&self.question.text)),
+            "the chunks came in order, none is missing",
+        )
     }
 
     /// Queries go on while a miner is away; they wait for it instead of failing.
@@ -125,7 +135,10 @@ impl Demo {
         self.miners.insert(0, restarting.await??);
         println!("   {} answered, {} failed, within {}", waited.len(), failed.len(), ms(took));
         if let Some(longest) = waited.iter().max() {
-            println!("   the longest waited {} for the connection, which is charged to nobody's score", ms(*longest));
+            println!(
+                "   the longest waited {} for the connection, which is charged to nobody's score",
+                ms(*longest)
+            );
         }
         match failed.into_iter().next() {
             None => Ok(()),
