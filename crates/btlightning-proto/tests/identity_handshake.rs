@@ -91,7 +91,7 @@ fn a_request_signed_for_another_certificate_is_refused() {
     let (request, _) = open(CertFingerprint::of_certificate(b"somebody in the middle"));
     let refusal = admit(&request, &mut window(), NOW).unwrap_err();
     assert_eq!(refusal, Refusal::Signature(SignatureError::Mismatch));
-    assert_eq!(refusal.reason(), "bad signature");
+    assert_eq!(refusal.reason(), "bad_signature");
 }
 
 #[test]
