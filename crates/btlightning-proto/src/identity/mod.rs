@@ -9,6 +9,7 @@ pub mod handshake;
 pub mod hotkey;
 pub mod nonce;
 pub mod replay;
+pub mod source;
 pub mod sr25519;
 
 pub use attempts::{AttemptLimiter, AttemptLimits, Claimed};
@@ -20,4 +21,5 @@ pub use handshake::{
 pub use hotkey::{Hotkey, HotkeyError};
 pub use nonce::{Nonce, NonceError};
 pub use replay::{ReplayError, ReplayWindow};
+pub use source::SourcePrefix;
 pub use sr25519::{Keypair, SignatureError};

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use btlightning_proto::identity::SourcePrefix;
+
 /// What becomes of an attempt.
 #[derive(Debug)]
 pub(super) enum Admission {
@@ -57,7 +59,7 @@ pub(super) struct Strangers {
 #[derive(Debug, Default)]
 struct Held {
     in_all: usize,
-    by_source: HashMap<Source, usize>,
+    by_source: HashMap<SourcePrefix, usize>,
 }
 
 impl Strangers {
@@ -66,7 +68,7 @@ impl Strangers {
     }
 
     fn enter(self: &Arc<Self>, ip: IpAddr) -> Result<StrangerSlot, Crowd> {
-        let source = Source::of(ip);
+        let source = SourcePrefix::of(ip);
         let mut held = self.held();
         if held.in_all >= self.in_all_max {
             return Err(Crowd::InAll);
@@ -81,7 +83,7 @@ impl Strangers {
         Ok(StrangerSlot { strangers: self.clone(), source })
     }
 
-    fn leave(&self, source: Source) {
+    fn leave(&self, source: SourcePrefix) {
         let mut held = self.held();
         held.in_all -= 1;
         if let Some(from_source) = held.by_source.get_mut(&source) {
@@ -101,32 +103,12 @@ impl Strangers {
 #[derive(Debug)]
 pub(super) struct StrangerSlot {
     strangers: Arc<Strangers>,
-    source: Source,
+    source: SourcePrefix,
 }
 
 impl Drop for StrangerSlot {
     fn drop(&mut self) {
         self.strangers.leave(self.source);
-    }
-}
-
-/// What of an address is counted as one: an IPv4 address, however written; a /64 of IPv6, which is what one customer
-/// of a network gets at the least.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Source {
-    V4([u8; 4]),
-    V6Half([u16; 4]),
-}
-
-impl Source {
-    fn of(ip: IpAddr) -> Self {
-        match ip.to_canonical() {
-            IpAddr::V4(ip) => Self::V4(ip.octets()),
-            IpAddr::V6(ip) => {
-                let [a, b, c, d, ..] = ip.segments();
-                Self::V6Half([a, b, c, d])
-            }
-        }
     }
 }
 

@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use self::windows::Windows;
-use super::Hotkey;
+use super::{Hotkey, SourcePrefix};
 
 /// Counts handshake attempts by address, in windows of a minute.
 ///
@@ -44,8 +44,8 @@ use super::Hotkey;
 #[derive(Debug)]
 pub struct AttemptLimiter<S = RandomState> {
     limits: AttemptLimits,
-    unknown: Windows<Prefix, S>,
-    known: Windows<(Prefix, Hotkey), S>,
+    unknown: Windows<SourcePrefix, S>,
+    known: Windows<(SourcePrefix, Hotkey), S>,
 }
 
 /// The bounds of an [`AttemptLimiter`].
@@ -101,7 +101,7 @@ impl<S: BuildHasher + Clone> AttemptLimiter<S> {
     /// Counts an attempt and says whether it may go on. `now` comes from a monotonic clock; readings that overtake
     /// each other by a little, as those of several threads do, are harmless.
     pub fn allow(&mut self, ip: IpAddr, claimed: Claimed<'_>, now: Instant) -> bool {
-        let prefix = Prefix::of(ip);
+        let prefix = SourcePrefix::of(ip);
         let window = match claimed {
             Claimed::Unknown => self.unknown.charged(prefix, now),
             Claimed::Known(hotkey) => self.known.charged((prefix, *hotkey), now),
@@ -113,7 +113,7 @@ impl<S: BuildHasher + Clone> AttemptLimiter<S> {
     /// nonce was refused. Whoever sent it, it is not held against the hotkey's owner, who may share the address; up to
     /// `unproven_per_minute` times in a window, because every one of them may have cost a verification.
     pub fn refund_unproven(&mut self, ip: IpAddr, claimed: &Hotkey, now: Instant) {
-        if let Some(window) = self.known.running(&(Prefix::of(ip), *claimed), now) {
+        if let Some(window) = self.known.running(&(SourcePrefix::of(ip), *claimed), now) {
             window.give_back(self.limits.unproven_per_minute);
         }
     }
@@ -121,25 +121,6 @@ impl<S: BuildHasher + Clone> AttemptLimiter<S> {
     /// How many addresses have a window to themselves; windows that are over count until they are reclaimed.
     pub fn tracked(&self) -> usize {
         self.unknown.tracked()
-    }
-}
-
-/// What of an address tells one customer of the network from another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Prefix {
-    V4([u8; 4]),
-    V6Half([u16; 4]),
-}
-
-impl Prefix {
-    fn of(ip: IpAddr) -> Self {
-        match ip.to_canonical() {
-            IpAddr::V4(ip) => Self::V4(ip.octets()),
-            IpAddr::V6(ip) => {
-                let [a, b, c, d, ..] = ip.segments();
-                Self::V6Half([a, b, c, d])
-            }
-        }
     }
 }
 
