@@ -75,12 +75,12 @@ impl Registry {
         };
         let mut table = self.lock();
         // Most axons are spelt as the registry spells them.
-        if let Some(slot) = table.slots.get(&addr).filter(|slot| slot.wants(&hotkey)) {
+        if let Some(slot) = table.slots.get(&addr).filter(|slot| slot.wants(&hotkey) && !slot.is_closed()) {
             return Ok(Route { hotkey, slot: slot.clone() });
         }
         let addr = addr.canonical()?;
         let slot = match table.slots.get(&addr) {
-            Some(slot) => {
+            Some(slot) if !slot.is_closed() => {
                 if slot.want(hotkey, &self.supervision.feed) {
                     // Whoever was refused here before may be who is wanted now.
                     slot.redial(&self.supervision.feed);
@@ -90,7 +90,8 @@ impl Registry {
             None if table.slots.len() >= self.addresses_max => {
                 return Err(CallError::ConnectionLimit { max: self.addresses_max });
             }
-            None => self.open_slot(&mut table, addr.clone(), HashSet::from([hotkey])),
+            // A slot that closed by itself lost its supervisor; it is replaced.
+            _ => self.open_slot(&mut table, addr.clone(), HashSet::from([hotkey])),
         };
         table.homes.insert(hotkey, addr);
         Ok(Route { hotkey, slot })
@@ -119,6 +120,7 @@ impl Registry {
         for peers::Rejected { axon, why } in rejected {
             warn!("miner {:?} at {:?} is left out: {why}", axon.hotkey, axon.addr_key().as_ref());
         }
+        table.slots.retain(|_, slot| !slot.is_closed());
         let plan = reconcile(table.current(), &wanted, self.addresses_max);
         if !plan.over_limit.is_empty() {
             let max = self.addresses_max;

@@ -92,6 +92,11 @@ impl Slot {
         self.state.borrow().clone()
     }
 
+    /// Whether nobody supervises the address any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(*self.state.borrow(), SlotState::Closed)
+    }
+
     /// To wait for changes.
     pub(crate) fn subscribe(&self) -> watch::Receiver<SlotState> {
         self.state.subscribe()
