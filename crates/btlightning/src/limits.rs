@@ -23,6 +23,19 @@ pub(crate) fn require_frame_limit(bytes: usize) -> Result<()> {
     })
 }
 
+/// A builder's methods, each of which sets the field of its name in `self.config`, a `$config`.
+macro_rules! setters {
+    ($config:ident; $($name:ident: $type:ty;)*) => {$(
+        #[doc = concat!("Sets [`", stringify!($config), "::", stringify!($name), "`].")]
+        pub fn $name(mut self, val: $type) -> Self {
+            self.config.$name = val;
+            self
+        }
+    )*};
+}
+
+pub(crate) use setters;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use btlightning_proto::peers::BackoffPolicy;
 
 use crate::error::Result;
-use crate::limits::{require, require_frame_limit};
+use crate::limits::{require, require_frame_limit, setters};
 use crate::transport::endpoint::Liveness;
 use crate::wire::DEFAULT_MAX_FRAME_PAYLOAD;
 
@@ -144,35 +144,27 @@ pub struct LightningClientConfigBuilder {
     config: LightningClientConfig,
 }
 
-macro_rules! setters {
-    ($($name:ident: $type:ty => $value:expr;)*) => {$(
-        #[doc = concat!("Sets [`LightningClientConfig::", stringify!($name), "`].")]
-        pub fn $name(mut self, val: $type) -> Self {
-            self.config.$name = $value(val);
-            self
-        }
-    )*};
-}
-
-/// A setting as it is given.
-fn plain<T>(val: T) -> T {
-    val
-}
-
 impl LightningClientConfigBuilder {
     setters! {
-        connect_timeout: Duration => plain;
-        idle_timeout: Duration => plain;
-        keep_alive_interval: Duration => plain;
-        reconnect_initial_backoff: Duration => plain;
-        reconnect_max_backoff: Duration => plain;
-        reconnect_max_retries: u32 => plain;
-        reconnect_slow_probe_interval: Option<Duration> => plain;
-        max_connections: usize => plain;
-        max_frame_payload_bytes: usize => plain;
-        max_stream_payload_bytes: usize => plain;
-        stream_chunk_timeout: Duration => Some;
-        query_timeout: Duration => plain;
+        LightningClientConfig;
+        connect_timeout: Duration;
+        idle_timeout: Duration;
+        keep_alive_interval: Duration;
+        reconnect_initial_backoff: Duration;
+        reconnect_max_backoff: Duration;
+        reconnect_max_retries: u32;
+        reconnect_slow_probe_interval: Option<Duration>;
+        max_connections: usize;
+        max_frame_payload_bytes: usize;
+        max_stream_payload_bytes: usize;
+        query_timeout: Duration;
+    }
+
+    /// Sets [`LightningClientConfig::stream_chunk_timeout`]. Takes no `None`, as in the published package: that is the
+    /// default.
+    pub fn stream_chunk_timeout(mut self, val: Duration) -> Self {
+        self.config.stream_chunk_timeout = Some(val);
+        self
     }
 
     /// The configuration, checked.

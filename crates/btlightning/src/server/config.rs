@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::limits::{require, require_frame_limit};
+use crate::limits::{require, require_frame_limit, setters};
 use crate::transport::endpoint::Liveness;
 use crate::wire::DEFAULT_MAX_FRAME_PAYLOAD;
 
@@ -212,18 +212,9 @@ pub struct LightningServerConfigBuilder {
     config: LightningServerConfig,
 }
 
-macro_rules! setters {
-    ($($name:ident: $type:ty;)*) => {$(
-        #[doc = concat!("Sets [`LightningServerConfig::", stringify!($name), "`].")]
-        pub fn $name(mut self, val: $type) -> Self {
-            self.config.$name = val;
-            self
-        }
-    )*};
-}
-
 impl LightningServerConfigBuilder {
     setters! {
+        LightningServerConfig;
         max_signature_age_secs: u64;
         idle_timeout_secs: u64;
         keep_alive_interval_secs: u64;
