@@ -182,7 +182,8 @@ fn refusal(miner_hotkey: String, now: u64) -> HandshakeResponse {
     }
 }
 
-/// Why the server refuses a handshake. For its own logs: the peer is not told.
+/// Why a claim does not hold. For the server's own logs: the peer is not told. Whether a claim that holds is let in (the
+/// limiter, permits, room) is the server's to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The validator's hotkey is not one, or not in its canonical spelling.
@@ -194,9 +195,6 @@ pub enum Refusal {
     /// The signature is not base64 of 64 bytes.
     #[error("signature is not the base64 of {SIGNATURE_BYTES} bytes")]
     SignatureEncoding,
-    /// The limiter said no; see [`AttemptLimiter`](crate::identity::AttemptLimiter).
-    #[error("too many handshake attempts")]
-    TooManyAttempts,
     /// The timestamp has reached the age at which signatures are refused.
     #[error("the request is {age_secs} s old")]
     TooOld {
@@ -209,9 +207,6 @@ pub enum Refusal {
         /// How far ahead of the server's clock, in seconds.
         ahead_secs: u64,
     },
-    /// Permits are required, and the hotkey has none.
-    #[error("the validator has no permit")]
-    NoPermit,
     /// The validator does not hold the hotkey it names, or signed something else, such as another certificate.
     #[error("the validator's {0}")]
     Signature(#[source] SignatureError),
@@ -227,10 +222,8 @@ impl Refusal {
             Self::Validator(_) => "bad_validator_hotkey",
             Self::Nonce(_) => "bad_nonce",
             Self::SignatureEncoding => "bad_signature_encoding",
-            Self::TooManyAttempts => "too_many_attempts",
             Self::TooOld { .. } => "too_old",
             Self::FromTheFuture { .. } => "from_the_future",
-            Self::NoPermit => "no_permit",
             Self::Signature(_) => "bad_signature",
             Self::Replay(err) => err.reason(),
         }
