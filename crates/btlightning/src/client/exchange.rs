@@ -6,6 +6,7 @@ use bytes::Bytes;
 use quinn::{ConnectionStats, ReadError};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::deadline::deadline_after;
 use super::error::{CallError, Phase};
 use super::link::Link;
 use super::slot::{LinkFault, Slot};
@@ -79,8 +80,8 @@ pub(crate) async fn send(
 /// One whole frame of an answer, and when its header was read.
 ///
 /// # Errors
-/// [`CallError::TimedOut`] with [`Phase::FirstByte`] until `begin_by` while nothing has come, with `phase` until
-/// `deadline` after that.
+/// [`CallError::TimedOut`]: in [`Phase::FirstByte`] if the answer has not begun within the first-byte bound or by the
+/// deadline, in [`Phase::Answer`] if it has begun and is not whole by the deadline.
 pub(crate) async fn receive(
     slot: &Slot,
     link: &Link,
@@ -88,10 +89,9 @@ pub(crate) async fn receive(
     bounds: &Bounds,
 ) -> Result<(Frame, Instant), CallError> {
     let after = || sent.marks.asked.elapsed();
-    let begin_by = match bounds.first_byte.and_then(|first_byte| sent.marks.sent.checked_add(first_byte)) {
-        Some(first_byte_by) => bounds.deadline.min(first_byte_by),
-        None => bounds.deadline,
-    };
+    let begin_by = bounds.first_byte.map_or(bounds.deadline, |first_byte| {
+        bounds.deadline.min(deadline_after(sent.marks.sent, first_byte))
+    });
     let header =
         timeout_at(begin_by, within_silence(slot, link, sent.reader.header(bounds.payload_bytes_max)))
             .await

@@ -42,13 +42,6 @@ impl Supervision {
     }
 }
 
-/// However a supervisor ends, nobody waits on its slot for ever.
-impl Drop for Supervisor {
-    fn drop(&mut self) {
-        self.slot.enter(SlotState::Closed, &self.shared.feed);
-    }
-}
-
 struct Supervisor {
     shared: Arc<Supervision>,
     slot: Arc<Slot>,
@@ -59,6 +52,13 @@ struct Supervisor {
     free_redial_after: Instant,
     /// For jitter, nothing else.
     entropy: RandomState,
+}
+
+/// However a supervisor ends, nobody waits on its slot for ever.
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        self.slot.enter(SlotState::Closed, &self.shared.feed);
+    }
 }
 
 type Turn = std::ops::ControlFlow<()>;
