@@ -19,6 +19,7 @@ pub mod client;
 mod compat;
 pub mod error;
 mod limits;
+pub mod raw;
 pub mod server;
 pub mod signing;
 #[cfg(test)]

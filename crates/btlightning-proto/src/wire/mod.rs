@@ -8,7 +8,8 @@
 //! Bytes from a peer are hostile until they were *scanned*: one pass without recursion or allocation that checks the
 //! form, the nesting and the memory that decoding would take. Only a [`Scanned`] value can be decoded, either
 //! dynamically ([`decode_map`], [`decode_value`]) or into a type of the user's ([`from_payload`]). In the other
-//! direction [`encode_map`] and [`to_payload`] write straight into the frame.
+//! direction [`encode_map`] and [`to_payload`] write straight into the frame. Whoever has another form of value reads
+//! and writes heads ([`Reader`], [`PayloadWriter`]).
 //!
 //! Who knows what: only `reader` and `writer` know MessagePack's markers, only `frame` the frame's header, and only
 //! `packet` the order of the fields in an envelope.
@@ -18,6 +19,7 @@ mod frame;
 mod message;
 mod packet;
 mod payload;
+mod pieces;
 mod reader;
 mod scan;
 mod typed;
@@ -38,6 +40,8 @@ pub use packet::{
     encode_packet_frame, encode_response_frame,
 };
 pub use payload::{QuicRequest, QuicResponse};
+pub use pieces::{PayloadWriter, SHARED_BYTES_MIN, encode_packet_pieces, encode_response_pieces};
+pub use reader::{Head, Reader};
 pub use scan::{
     Extent, MEMORY_BASE_BYTES, MEMORY_PER_PAYLOAD_BYTE, NESTING_MAX, ScanLimits, Scanned, ScannedBytes, scan,
 };

@@ -6,18 +6,24 @@ use super::error::DecodeError;
 
 /// The beginning of a value: all of a scalar or string, and the length of an array or map whose elements follow.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Head<'a> {
+pub enum Head<'a> {
+    /// Nothing.
     Nil,
+    /// A truth value.
     Bool(bool),
     /// An integer that is not negative, whatever its width or sign bit on the wire.
     Uint(u64),
     /// A negative integer.
     Sint(i64),
+    /// A number of single precision.
     F32(f32),
+    /// A number of double precision.
     F64(f64),
     /// A string, not checked to be UTF-8.
     Str(&'a [u8]),
+    /// A byte string.
     Bin(&'a [u8]),
+    /// An extension value: its tag and its body.
     Ext(i8, &'a [u8]),
     /// So many values follow. No more than the bytes that are left.
     Array(usize),
@@ -27,22 +33,27 @@ pub(super) enum Head<'a> {
 
 /// A position in a slice of MessagePack. A copy of it looks ahead.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reader<'a> {
+pub struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    /// Begins at the front of `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
     /// The bytes that were not read yet.
-    pub(super) fn rest(&self) -> &'a [u8] {
+    pub fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
     /// Reads the next head.
-    pub(super) fn head(&mut self) -> Result<Head<'a>, DecodeError> {
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`], also for a declared length that the bytes left over cannot hold;
+    /// [`DecodeError::ReservedMarker`].
+    pub fn head(&mut self) -> Result<Head<'a>, DecodeError> {
         let marker = Marker::from_u8(u8::from_be_bytes(self.fixed()?));
         Ok(match marker {
             Marker::Null => Head::Nil,
@@ -83,6 +94,12 @@ impl<'a> Reader<'a> {
             Marker::Map32 => self.map_sized::<4>()?,
             Marker::Reserved => return Err(DecodeError::ReservedMarker),
         })
+    }
+
+    /// Whether what comes next says of itself that it is a map. Whether it is whole is not looked at.
+    pub(super) fn marks_map(self) -> bool {
+        let marker = self.rest.first().map(|&marker| Marker::from_u8(marker));
+        matches!(marker, Some(Marker::FixMap(_) | Marker::Map16 | Marker::Map32))
     }
 
     /// Passes over one value with all that is in it. Takes no stack and no heap.

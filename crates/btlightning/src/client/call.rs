@@ -4,21 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use btlightning_proto::identity::Hotkey;
-use btlightning_proto::wire::{
-    EncodeError, MessageType, ResponseEnvelope, ScanLimits, encode_packet_frame, from_payload, to_payload,
-};
-use bytes::Bytes;
-use serde::Serialize;
+use btlightning_proto::wire::{MessageType, ResponseEnvelope, ScanLimits, from_payload};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::config::LightningClientConfig;
 use super::deadline::deadline_after;
-use super::error::{CallError, PeerError, Phase};
+use super::error::{CallError, Phase};
 use super::exchange::{self, Bounds, Sent, SentMarks};
 use super::link::Link;
+use super::raw::{RawReply, RawRequest};
 use super::route::{self, Route};
-use crate::util::unix_timestamp_secs;
 
 /// The bounds of one call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -105,47 +101,11 @@ pub struct Reply<T> {
     pub timings: Timings,
 }
 
-/// A request, encoded once, good for any number of miners.
-#[derive(Debug, Clone)]
-pub(crate) struct EncodedRequest {
-    frame: Bytes,
-}
-
-impl EncodedRequest {
-    pub(crate) fn typed<Q: Serialize + ?Sized>(
-        synapse_type: &str,
-        request: &Q,
-        payload_bytes_max: usize,
-    ) -> Result<Self, EncodeError> {
-        Self::with(synapse_type, payload_bytes_max, |out| to_payload(request, out))
-    }
-
-    pub(crate) fn with(
-        synapse_type: &str,
-        payload_bytes_max: usize,
-        write_data: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
-    ) -> Result<Self, EncodeError> {
-        let frame = encode_packet_frame(synapse_type, unix_timestamp_secs(), payload_bytes_max, write_data)?;
-        Ok(Self { frame: frame.into() })
-    }
-
-    /// The frame, sharing its bytes.
-    pub(crate) fn frame(&self) -> Bytes {
-        self.frame.clone()
-    }
-}
-
-/// An answer whose envelope is read and whose data is scanned, not decoded.
-pub(crate) struct RawReply {
-    pub(crate) envelope: ResponseEnvelope,
-    pub(crate) timings: Timings,
-}
-
 /// Sends `request` to the route's miner, on a link that has proven it. A link that is lost before the request could go
 /// out is waited for again: nothing has been asked yet.
 pub(crate) async fn send(
     route: &Route,
-    request: &EncodedRequest,
+    request: &RawRequest,
     deadline: Instant,
     asked: Instant,
 ) -> Result<(Arc<Link>, Sent), CallError> {
@@ -161,7 +121,7 @@ pub(crate) async fn send(
 /// Asks and waits for the whole answer. The only unary exchange there is.
 pub(crate) async fn unary(
     route: &Route,
-    request: &EncodedRequest,
+    request: &RawRequest,
     bounds: &Bounds,
     asked: Instant,
 ) -> Result<RawReply, CallError> {
@@ -173,20 +133,11 @@ pub(crate) async fn unary(
     }
     let limits = ScanLimits::for_payload(frame.payload.len());
     let envelope = ResponseEnvelope::parse(&frame.payload, &limits)?;
-    Ok(RawReply { envelope, timings })
+    Ok(RawReply { envelope, hotkey: route.hotkey, timings })
 }
 
-/// [`unary`], with the answer decoded straight from its frame.
-pub(crate) async fn typed<A: DeserializeOwned>(
-    route: &Route,
-    request: &EncodedRequest,
-    bounds: &Bounds,
-    asked: Instant,
-) -> Result<Reply<A>, CallError> {
-    let RawReply { envelope, timings } = unary(route, request, bounds, asked).await?;
-    if !envelope.success() {
-        return Err(CallError::Rejected(PeerError::parse(envelope.error().unwrap_or("request failed"))));
-    }
-    let value = from_payload(envelope.data())?;
-    Ok(Reply { value, hotkey: route.hotkey, timings })
+/// The answer, decoded straight from its frame.
+pub(crate) fn decoded<A: DeserializeOwned>(reply: RawReply) -> Result<Reply<A>, CallError> {
+    let Reply { value, hotkey, timings } = reply.into_reply()?;
+    Ok(Reply { value: from_payload(value.as_scanned())?, hotkey, timings })
 }

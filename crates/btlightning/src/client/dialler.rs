@@ -10,7 +10,6 @@ use std::time::Duration;
 use btlightning_proto::identity::{Hotkey, HotkeyError, Nonce, Opening, ProvenMiner};
 use btlightning_proto::peers::PeerAddr;
 use btlightning_proto::wire::{HandshakeResponse, MessageType, encode_frame};
-use bytes::Bytes;
 use quinn::Connection;
 use tokio::time::{Instant, timeout_at};
 
@@ -161,7 +160,7 @@ async fn exchange(
     };
     let (send, receive) = connection.open_bi().await.map_err(|error| lost(&error))?;
     let mut sender = FrameSender::new(send);
-    sender.send(Bytes::from(request)).await.map_err(|error| lost(&error))?;
+    sender.send(request).await.map_err(|error| lost(&error))?;
     sender.finish();
     let answer = FrameReader::new(receive)
         .frame(HANDSHAKE_PAYLOAD_BYTES_MAX)

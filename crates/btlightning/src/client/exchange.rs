@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use quinn::{ConnectionStats, ReadError};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -11,7 +10,7 @@ use super::error::{CallError, Phase};
 use super::link::Link;
 use super::slot::{LinkFault, Slot};
 use crate::transport::close;
-use crate::transport::frame_io::{Frame, FrameReadError, FrameReader, FrameSender};
+use crate::transport::frame_io::{Frame, FrameReadError, FrameReader, FrameSender, Outgoing};
 
 /// A link is dead when packets went out on it and nothing at all came back for this long: a live peer acknowledges even a
 /// request that its handler takes minutes to serve, and QUIC sends again what is not acknowledged.
@@ -55,7 +54,7 @@ pub(crate) struct SentMarks {
 pub(crate) async fn send(
     slot: &Slot,
     link: &Link,
-    frame: Bytes,
+    frame: Outgoing,
     deadline: Instant,
     asked: Instant,
 ) -> Result<Sent, CallError> {

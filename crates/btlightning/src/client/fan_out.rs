@@ -4,14 +4,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
-use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::call::{self, CallOptions, EncodedRequest, Reply};
+use super::call::{self, CallOptions, Reply};
 use super::config::LightningClientConfig;
 use super::error::CallError;
+use super::raw::{RawReply, RawRequest};
 use super::route::Route;
 
 /// The answers of a fan-out, in the order in which they arrive. Made by
@@ -27,14 +27,15 @@ pub struct FanOut<A> {
 /// A miner, as the caller named it, and its answer.
 pub type Answered<A> = (String, Result<Reply<A>, CallError>);
 
-impl<A: DeserializeOwned + Send + 'static> FanOut<A> {
+impl<A: Send + 'static> FanOut<A> {
     /// Asks every miner that has a route; the others fail as they are listed.
     pub(crate) fn start(
         config: &LightningClientConfig,
-        request: &EncodedRequest,
+        request: &RawRequest,
         routes: Vec<(String, Result<Route, CallError>)>,
         options: CallOptions,
         runtime: Option<&Handle>,
+        decode: fn(RawReply) -> Result<Reply<A>, CallError>,
     ) -> Self {
         let asked = Instant::now();
         let bounds = options.bounds(config, asked);
@@ -44,8 +45,8 @@ impl<A: DeserializeOwned + Send + 'static> FanOut<A> {
                 (Ok(route), Some(runtime)) => {
                     let request = request.clone();
                     let call = async move {
-                        let reply = call::typed(&route, &request, &bounds, asked).await;
-                        (name, reply)
+                        let reply = call::unary(&route, &request, &bounds, asked).await;
+                        (name, reply.and_then(decode))
                     };
                     fan_out.calls.spawn_on(call, runtime);
                 }

@@ -17,6 +17,7 @@ mod link;
 mod names;
 mod peers;
 mod published;
+mod raw;
 mod registry;
 mod route;
 mod slot;
@@ -30,7 +31,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use self::call::EncodedRequest;
 pub use self::call::{CallOptions, Reply, Timings};
 pub use self::config::{LightningClientConfig, LightningClientConfigBuilder};
 pub use self::dial_error::DialError;
@@ -40,6 +40,7 @@ pub use self::fan_out::{Answered, FanOut};
 pub use self::names::NamesMiner;
 use self::peers::PeerFeed;
 pub use self::peers::{PEER_CHANGES_MAX, Peer, PeerChanges, PeerChangesLagged, PeerState};
+pub use self::raw::{RawReply, RawRequest};
 use self::registry::Registry;
 pub use self::stream::{ChunkStream, StreamingResponse};
 use self::supervisor::Supervision;
@@ -132,7 +133,8 @@ impl LightningClient {
         let asked = Instant::now();
         let request = self.encode(synapse_type, request)?;
         let route = self.registry.route(&miner)?;
-        call::typed(&route, &request, &options.bounds(&self.config, asked), asked).await
+        let reply = call::unary(&route, &request, &options.bounds(&self.config, asked), asked).await?;
+        call::decoded(reply)
     }
 
     /// Asks `miner` for an answer in chunks. Returns when the request has gone out.
@@ -187,9 +189,7 @@ impl LightningClient {
         options: CallOptions,
     ) -> std::result::Result<FanOut<A>, CallError> {
         let request = self.encode(synapse_type, request)?;
-        let routes = miners.into_iter().map(|miner| (miner.name(), self.registry.route(&miner))).collect();
-        let runtime = self.dialler.endpoints().map(|endpoints| &endpoints.runtime);
-        Ok(FanOut::start(&self.config, &request, routes, options, runtime))
+        Ok(self.fan_out_encoded(miners, &request, options, call::decoded))
     }
 
     /// How things stand with every miner, now.
@@ -207,12 +207,24 @@ impl LightningClient {
         self.supervision.feed.subscribe()
     }
 
+    fn fan_out_encoded<A: Send + 'static>(
+        &self,
+        miners: impl IntoIterator<Item = impl NamesMiner>,
+        request: &RawRequest,
+        options: CallOptions,
+        decode: fn(RawReply) -> std::result::Result<Reply<A>, CallError>,
+    ) -> FanOut<A> {
+        let routes = miners.into_iter().map(|miner| (miner.name(), self.registry.route(&miner))).collect();
+        let runtime = self.dialler.endpoints().map(|endpoints| &endpoints.runtime);
+        FanOut::start(&self.config, request, routes, options, runtime, decode)
+    }
+
     fn encode<Q: Serialize + ?Sized>(
         &self,
         synapse_type: &str,
         request: &Q,
-    ) -> std::result::Result<EncodedRequest, CallError> {
-        Ok(EncodedRequest::typed(synapse_type, request, self.config.max_frame_payload_bytes)?)
+    ) -> std::result::Result<RawRequest, CallError> {
+        Ok(RawRequest::typed(synapse_type, request, self.config.max_frame_payload_bytes)?)
     }
 }
 

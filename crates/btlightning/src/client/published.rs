@@ -10,8 +10,9 @@ use btlightning_proto::wire::{QuicRequest, QuicResponse, encode_map};
 use tokio::time::Instant;
 use tracing::info;
 
-use super::call::{self, CallOptions, EncodedRequest};
+use super::call::{self, CallOptions};
 use super::error::CallError;
+use super::raw::RawRequest;
 use super::slot::SlotState;
 use super::stream::{self, StreamingResponse};
 use super::{LightningClient, LightningClientConfig, registry, udp};
@@ -208,9 +209,9 @@ impl LightningClient {
         self.config.connect_timeout.saturating_add(Duration::from_millis(250))
     }
 
-    fn encode_dynamic(&self, request: &QuicRequest) -> std::result::Result<EncodedRequest, CallError> {
+    fn encode_dynamic(&self, request: &QuicRequest) -> std::result::Result<RawRequest, CallError> {
         let max = self.config.max_frame_payload_bytes;
-        Ok(EncodedRequest::with(&request.synapse_type, max, |out| encode_map(&request.data, out))?)
+        Ok(RawRequest::with(&request.synapse_type, max, |out| encode_map(&request.data, out))?)
     }
 
     fn authenticated(&self) -> HashSet<Hotkey> {

@@ -7,12 +7,13 @@ use btlightning_proto::wire::{MessageType, ResponseEnvelope, ScanLimits, StreamE
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
-use super::call::{self, EncodedRequest, Timings};
+use super::call::{self, Timings};
 use super::config::LightningClientConfig;
 use super::deadline::deadline_after;
 use super::error::{CallError, PeerError, Phase};
 use super::exchange::{self, Bounds, Sent, within_silence};
 use super::link::Link;
+use super::raw::RawRequest;
 use super::route::Route;
 use super::slot::Slot;
 use crate::error::{LightningError, Result};
@@ -60,7 +61,7 @@ impl std::fmt::Debug for ChunkStream {
 pub(crate) async fn open(
     config: &LightningClientConfig,
     route: &Route,
-    request: &EncodedRequest,
+    request: &RawRequest,
     bounds: &Bounds,
     asked: Instant,
 ) -> std::result::Result<ChunkStream, CallError> {

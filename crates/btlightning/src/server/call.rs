@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 use super::handler::HandlerError;
 use super::intake::Share;
 use crate::Hotkey;
+use crate::transport::frame_io::Outgoing;
 use crate::util::unix_timestamp_secs;
 use crate::wire::{
-    EncodeError, FRAME_HEADER_BYTES, RequestEnvelope, decode_map, encode_map, encode_response_frame,
-    from_payload, to_payload,
+    EncodeError, FRAME_HEADER_BYTES, PayloadWriter, RequestEnvelope, Scanned, decode_map, encode_map,
+    encode_response_frame, encode_response_pieces, from_payload, to_payload,
 };
 
 /// A number that tells this server's connections apart, as long as the server lives.
@@ -92,6 +93,11 @@ impl Call {
         self.request.data().as_bytes()
     }
 
+    /// The payload, checked and not decoded.
+    pub fn data(&self) -> Scanned<'_> {
+        self.request.data()
+    }
+
     /// The payload as a value of the handler's type, which may borrow from the call.
     ///
     /// # Errors
@@ -112,7 +118,7 @@ impl Call {
 /// The answer of a handler that succeeded, encoded in its frame.
 #[derive(Debug)]
 pub struct Response {
-    frame: Vec<u8>,
+    frame: Outgoing,
 }
 
 impl Response {
@@ -139,12 +145,23 @@ impl Response {
         write_data: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
     ) -> Result<Self, HandlerError> {
         encode_response_frame(unix_timestamp_secs(), u32::MAX as usize, write_data)
-            .map(|frame| Self { frame })
+            .map(|frame| Self { frame: frame.into() })
             .map_err(HandlerError::unsendable)
     }
 
+    /// Answers with what `write_data` writes: one map with string keys.
+    ///
+    /// # Errors
+    /// What `write_data` returns, and [`EncodeError`]s of its own; make a [`HandlerError::unsendable`] of them.
+    pub fn encode_raw<E: From<EncodeError>>(
+        write_data: impl FnOnce(&mut PayloadWriter) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let pieces = encode_response_pieces(unix_timestamp_secs(), u32::MAX as usize, write_data)?;
+        Ok(Self { frame: pieces.into() })
+    }
+
     /// The frame, and how long its payload is.
-    pub(super) fn into_frame(self) -> (Vec<u8>, usize) {
+    pub(super) fn into_frame(self) -> (Outgoing, usize) {
         let payload_bytes = self.frame.len() - FRAME_HEADER_BYTES;
         (self.frame, payload_bytes)
     }

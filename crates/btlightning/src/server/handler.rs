@@ -208,8 +208,9 @@ pub struct HandlerError {
 }
 
 impl HandlerError {
-    /// An answer that the handler gave and that cannot be put on the wire.
-    pub(super) fn unsendable(why: impl Display) -> Self {
+    /// An answer that the handler gave and that cannot be put on the wire: the caller reads
+    /// `internal serialization error`.
+    pub fn unsendable(why: impl Display) -> Self {
         Self { words: why.to_string(), is_unsendable: true }
     }
 

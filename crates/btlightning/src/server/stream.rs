@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use quinn::{RecvStream, SendStream};
 use tokio::time::timeout;
 use tracing::warn;
@@ -12,7 +11,7 @@ use super::dispatch;
 use super::handshake::{self, HANDSHAKE_PAYLOAD_BYTES_MAX};
 use super::pace::time_for;
 use super::session::Session;
-use crate::transport::frame_io::{FrameReadError, FrameReader, FrameSender};
+use crate::transport::frame_io::{FrameReadError, FrameReader, FrameSender, Outgoing};
 use crate::util::unix_timestamp_secs;
 use crate::wire::{FrameError, FrameHeader, MessageType, encode_error_response_frame, encode_frame};
 
@@ -97,10 +96,11 @@ pub(super) async fn fail(session: &Session, sender: FrameSender, error: &str) ->
 /// size, finds the stream reset.
 pub(super) async fn send_last(
     mut sender: FrameSender,
-    frame: Vec<u8>,
+    frame: impl Into<Outgoing>,
     patience: Duration,
 ) -> Option<FrameSender> {
-    match timeout(time_for(patience, frame.len() as u64), sender.send(Bytes::from(frame))).await {
+    let frame = frame.into();
+    match timeout(time_for(patience, frame.len() as u64), sender.send(frame)).await {
         Ok(Ok(())) => finish(sender),
         _ => None,
     }

@@ -3,6 +3,8 @@
 //! A reader never reserves what a peer merely declares: memory follows the bytes that have arrived. A payload that
 //! arrived in one piece is handed on without a copy.
 
+use std::sync::Arc;
+
 use btlightning_proto::wire::{FRAME_HEADER_BYTES, FrameError, FrameHeader, MessageType};
 use bytes::{Buf, Bytes, BytesMut};
 use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
@@ -170,6 +172,41 @@ impl Assembly {
     }
 }
 
+/// An encoded frame on its way out. A clone shares its bytes.
+#[derive(Debug, Clone)]
+pub(crate) enum Outgoing {
+    Whole(Bytes),
+    Pieces(Arc<[Bytes]>),
+}
+
+impl Outgoing {
+    /// How long it is, its header included.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Whole(frame) => frame.len(),
+            Self::Pieces(pieces) => pieces.iter().map(Bytes::len).sum(),
+        }
+    }
+}
+
+impl From<Vec<u8>> for Outgoing {
+    fn from(frame: Vec<u8>) -> Self {
+        Self::Whole(frame.into())
+    }
+}
+
+impl From<Vec<Bytes>> for Outgoing {
+    fn from(mut pieces: Vec<Bytes>) -> Self {
+        match pieces.pop() {
+            Some(frame) if pieces.is_empty() => Self::Whole(frame),
+            last => {
+                pieces.extend(last);
+                Self::Pieces(pieces.into())
+            }
+        }
+    }
+}
+
 /// Puts frames on a stream. Dropped before [`FrameSender::finish`], it resets the stream, so that the peer never takes
 /// half a message for a whole one.
 pub(crate) struct FrameSender {
@@ -184,8 +221,11 @@ impl FrameSender {
 
     /// Writes an encoded frame, without copying it. Returns when QUIC has taken all of it, which may be long before the
     /// peer has it.
-    pub(crate) async fn send(&mut self, frame: Bytes) -> Result<(), WriteError> {
-        self.stream.write_chunk(frame).await
+    pub(crate) async fn send(&mut self, frame: impl Into<Outgoing>) -> Result<(), WriteError> {
+        match frame.into() {
+            Outgoing::Whole(frame) => self.stream.write_chunk(frame).await,
+            Outgoing::Pieces(pieces) => self.stream.write_all_chunks(&mut pieces.to_vec()).await,
+        }
     }
 
     /// Writes several pieces of one frame, without copying them.
