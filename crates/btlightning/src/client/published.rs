@@ -46,7 +46,7 @@ impl LightningClient {
 
     /// Who signs for the validator's hotkey. Without one every dial fails.
     pub fn set_signer(&mut self, signer: Box<dyn Signer>) {
-        self.dialler.set_signer(Arc::from(signer));
+        self.sign_with(Arc::from(signer));
     }
 
     /// Signs with a hotkey from wallet files: `wallet_path/wallet_name/hotkeys/hotkey_name`.
@@ -65,7 +65,7 @@ impl LightningClient {
     /// # Errors
     /// `Connection` when there is no socket of either family; `Config` when the idle timeout is too long for QUIC.
     pub async fn create_endpoint(&mut self) -> Result<()> {
-        self.dialler.open()
+        self.open()
     }
 
     /// Wants `miners` besides those that are wanted already, and dials them all at once. Returns when every dial has
@@ -78,12 +78,7 @@ impl LightningClient {
     /// `Signing` without a signer; otherwise as [`create_endpoint`](Self::create_endpoint). A miner that cannot be
     /// reached is no error: see [`peers`](Self::peers).
     pub async fn initialize_connections(&mut self, miners: Vec<QuicAxonInfo>) -> Result<()> {
-        self.create_endpoint().await?;
-        if self.dialler.signer().is_none() {
-            return Err(LightningError::Signing("No signer configured".to_owned()));
-        }
-        registry::settled(self.registry.add(miners), self.dials_take()).await;
-        Ok(())
+        self.connect(miners).await
     }
 
     /// Wants exactly `miners` from now on: dials the new ones, closes those that are gone, moves those whose address has
@@ -202,6 +197,32 @@ impl LightningClient {
         let reply = call::unary(&route, &request, &bounds, asked).await?;
         let latency_ms = reply.timings.last_byte.as_secs_f64() * 1000.0;
         Ok(QuicResponse::from_envelope(&reply.envelope, latency_ms)?)
+    }
+
+    /// [`set_signer`](Self::set_signer) for a client that is shared.
+    pub fn sign_with(&self, signer: Arc<dyn Signer>) {
+        self.dialler.set_signer(signer);
+    }
+
+    /// [`create_endpoint`](Self::create_endpoint) for a client that is shared. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// As [`create_endpoint`](Self::create_endpoint).
+    pub fn open(&self) -> Result<()> {
+        self.dialler.open()
+    }
+
+    /// [`initialize_connections`](Self::initialize_connections) for a client that is shared.
+    ///
+    /// # Errors
+    /// As [`initialize_connections`](Self::initialize_connections).
+    pub async fn connect(&self, miners: Vec<QuicAxonInfo>) -> Result<()> {
+        self.open()?;
+        if self.dialler.signer().is_none() {
+            return Err(LightningError::Signing("No signer configured".to_owned()));
+        }
+        registry::settled(self.registry.add(miners), self.dials_take()).await;
+        Ok(())
     }
 
     /// How long dials that began now may take at most, and a moment for their supervisors to say so.

@@ -101,7 +101,7 @@ impl LightningServer {
 
     /// Signs with `signer`, which may take its time: it is called on a thread of its own, one call after another.
     pub fn set_miner_signer(&mut self, signer: Box<dyn Signer>) {
-        self.shared.signer.set(signer.into());
+        self.sign_with(signer.into());
     }
 
     /// Signs with the hotkey in a Bittensor wallet's files; see [`BtWalletSigner::from_wallet`].
@@ -125,16 +125,36 @@ impl LightningServer {
     /// Asks `resolver` who holds a permit. Without `require_validator_permit` the answer only counts in
     /// [`get_permitted_validator_count`](Self::get_permitted_validator_count) and for the handshake limiter.
     pub fn set_validator_permit_resolver(&mut self, resolver: Box<dyn ValidatorPermitResolver>) {
-        self.shared.permit_resolver.set(resolver.into());
+        self.resolve_permits_with(resolver.into());
     }
 
     /// Asks `resolver` which addresses may connect. Without `enforce_source_allowlist` the answer is only counted.
     pub fn set_source_address_resolver(&mut self, resolver: Box<dyn SourceAddressResolver>) {
-        self.shared.source_resolver.set(resolver.into());
+        self.resolve_sources_with(resolver.into());
     }
 
     /// Tells `observer` of each accepted handshake.
     pub fn set_handshake_observer(&mut self, observer: Arc<dyn HandshakeObserver>) {
+        self.tell_handshakes_to(observer);
+    }
+
+    /// [`set_miner_signer`](Self::set_miner_signer) for a server that is shared.
+    pub fn sign_with(&self, signer: Arc<dyn Signer>) {
+        self.shared.signer.set(signer);
+    }
+
+    /// [`set_validator_permit_resolver`](Self::set_validator_permit_resolver) for a server that is shared.
+    pub fn resolve_permits_with(&self, resolver: Arc<dyn ValidatorPermitResolver>) {
+        self.shared.permit_resolver.set(resolver);
+    }
+
+    /// [`set_source_address_resolver`](Self::set_source_address_resolver) for a server that is shared.
+    pub fn resolve_sources_with(&self, resolver: Arc<dyn SourceAddressResolver>) {
+        self.shared.source_resolver.set(resolver);
+    }
+
+    /// [`set_handshake_observer`](Self::set_handshake_observer) for a server that is shared.
+    pub fn tell_handshakes_to(&self, observer: Arc<dyn HandshakeObserver>) {
         self.shared.observer.set(observer);
     }
 
@@ -201,6 +221,14 @@ impl LightningServer {
     /// [`Config`](crate::LightningError::Config) when the host is no address, the address cannot be bound, or QUIC
     /// cannot be set up.
     pub async fn start(&mut self) -> Result<()> {
+        self.listen().await
+    }
+
+    /// [`start`](Self::start) for a server that is shared.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn listen(&self) -> Result<()> {
         info!("Starting Lightning QUIC server on {}:{}", printable(self.host.as_bytes()), self.port);
         let local_addr = self.lifecycle.start(&self.shared, &self.host, self.port).await?;
         info!("QUIC endpoint created, listening on {local_addr}");

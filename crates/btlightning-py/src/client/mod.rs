@@ -1,0 +1,7 @@
+//! The client.
+
+use pyo3::prelude::*;
+
+pub(crate) fn add_to(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+    Ok(())
+}

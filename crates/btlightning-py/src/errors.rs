@@ -1,0 +1,133 @@
+//! Every error as the exception that Python programs catch. The classes are written in Python (`btlightning._errors`).
+
+use btlightning::raw::EncodeError;
+use btlightning::{CallError, LightningError, Phase};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+/// The classes, by where an error comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    Connection,
+    Handshake,
+    Transport,
+    Timeout,
+    Config,
+    Serialization,
+    /// A value that cannot be put on the wire: a `SerializationError` and a `TypeError`.
+    UnsupportedType,
+    Signing,
+    Handler,
+    Stream,
+    StreamTimeout,
+    Fork,
+    Closed,
+}
+
+impl Class {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Connection => "LightningConnectionError",
+            Self::Handshake => "HandshakeError",
+            Self::Transport => "TransportError",
+            Self::Timeout => "LightningTimeoutError",
+            Self::Config => "ConfigError",
+            Self::Serialization => "SerializationError",
+            Self::UnsupportedType => "UnsupportedTypeError",
+            Self::Signing => "SigningError",
+            Self::Handler => "HandlerError",
+            Self::Stream => "StreamError",
+            Self::StreamTimeout => "StreamTimeoutError",
+            Self::Fork => "ForkError",
+            Self::Closed => "ClosedError",
+        }
+    }
+}
+
+/// The exception of a class. `reason` is one stable word.
+pub(crate) fn raise(class: Class, message: impl Into<String>, reason: &str, retryable: bool) -> PyErr {
+    let message = message.into();
+    // While the interpreter exits there may be nothing to make an exception of; then nobody sees it either.
+    Python::try_attach(|py| {
+        let make = || -> PyResult<PyErr> {
+            let error = python_class(py, class)?.call1((&message, reason, retryable))?;
+            Ok(PyErr::from_value(error))
+        };
+        make().unwrap_or_else(|error| error)
+    })
+    .unwrap_or_else(|| PyRuntimeError::new_err("the interpreter exits"))
+}
+
+fn python_class(py: Python<'_>, class: Class) -> PyResult<Bound<'_, PyType>> {
+    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    let module = MODULE.get_or_try_init(py, || py.import("btlightning._errors").map(Bound::unbind))?;
+    Ok(module.bind(py).getattr(class.name())?.cast_into::<PyType>()?)
+}
+
+pub(crate) fn config(message: impl Into<String>) -> PyErr {
+    raise(Class::Config, message, "config", false)
+}
+
+pub(crate) fn unsupported_type(message: impl Into<String>) -> PyErr {
+    raise(Class::UnsupportedType, message, "unsupported_type", false)
+}
+
+pub(crate) fn serialization(message: impl Into<String>) -> PyErr {
+    raise(Class::Serialization, message, "encode", false)
+}
+
+pub(crate) fn forked() -> PyErr {
+    let message = "this process was forked from one that had used btlightning, whose threads are not here; \
+                   start it with multiprocessing's \"spawn\" or \"forkserver\" method, or use btlightning only after the fork";
+    raise(Class::Fork, message, "forked", false)
+}
+
+pub(crate) fn exiting() -> PyErr {
+    raise(Class::Closed, "the interpreter exits", "exiting", false)
+}
+
+/// An error of a call, as precise as it is.
+pub(crate) fn call(error: CallError) -> PyErr {
+    let (message, reason, retryable) = (error.to_string(), error.reason(), error.is_retryable());
+    let class = match &error {
+        CallError::TimedOut { phase: Phase::Chunk, .. } => Class::StreamTimeout,
+        CallError::TimedOut { .. } => Class::Timeout,
+        _ => class_of(&LightningError::from(error)),
+    };
+    raise(class, message, reason, retryable)
+}
+
+/// An error of the published API: a class and a sentence.
+pub(crate) fn published(error: &LightningError) -> PyErr {
+    let reason = match error {
+        LightningError::Connection(_) => "connection",
+        LightningError::Handshake(_) => "handshake",
+        LightningError::Signing(_) => "signing_failed",
+        LightningError::Serialization(_) => "serialization",
+        LightningError::Transport(_) => "transport",
+        LightningError::Handler(_) => "handler",
+        LightningError::Config(_) => "config",
+        LightningError::Stream(_) => "stream",
+    };
+    let retryable = matches!(error, LightningError::Connection(_) | LightningError::Transport(_));
+    raise(class_of(error), error.to_string(), reason, retryable)
+}
+
+pub(crate) fn encode(error: &EncodeError) -> PyErr {
+    serialization(error.to_string())
+}
+
+fn class_of(error: &LightningError) -> Class {
+    match error {
+        LightningError::Connection(_) => Class::Connection,
+        LightningError::Handshake(_) => Class::Handshake,
+        LightningError::Signing(_) => Class::Signing,
+        LightningError::Serialization(_) => Class::Serialization,
+        LightningError::Transport(_) => Class::Transport,
+        LightningError::Handler(_) => Class::Handler,
+        LightningError::Config(_) => Class::Config,
+        LightningError::Stream(_) => Class::Stream,
+    }
+}

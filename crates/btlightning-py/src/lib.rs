@@ -1,0 +1,34 @@
+//! The extension module under the Python package `btlightning`: `btlightning._native`.
+//!
+//! It is thin on purpose. What Python programs see is written in Python (`python/btlightning`); what is here is what
+//! must not be: the sockets, the bytes, and everything that waits.
+//!
+//! - `process`: the runtime of this process, waiting without the GIL, fork and exit.
+//! - `bridge`: results of the runtime's work handed to an asyncio event loop, without the GIL on the runtime's threads.
+//! - `values`: Python objects straight into a frame, and out of one.
+//! - `errors`: every error as the exception that Python programs catch.
+//! - `client`, `server`: the two halves.
+//! - `signers`, `logging`: keys that Python holds; the log.
+
+mod bridge;
+mod client;
+mod errors;
+mod logging;
+mod process;
+mod server;
+mod signers;
+mod values;
+
+use pyo3::prelude::*;
+
+/// The native half of btlightning. Programs import `btlightning`.
+#[pymodule(gil_used = true)]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    process::add_to(module)?;
+    bridge::add_to(module)?;
+    values::add_to(module)?;
+    client::add_to(module)?;
+    server::add_to(module)?;
+    logging::add_to(module)
+}
