@@ -99,6 +99,16 @@ pub(crate) fn call(error: CallError) -> PyErr {
     raise(class, message, reason, retryable)
 }
 
+/// An error of a streaming answer: what the miner says of it is a `StreamError`.
+pub(crate) fn stream(error: CallError) -> PyErr {
+    match &error {
+        CallError::Rejected(_) | CallError::UnexpectedMessage(_) => {
+            raise(Class::Stream, error.to_string(), error.reason(), error.is_retryable())
+        }
+        _ => call(error),
+    }
+}
+
 /// An error of the published API: a class and a sentence.
 pub(crate) fn published(error: &LightningError) -> PyErr {
     let reason = match error {
