@@ -12,7 +12,8 @@ mod timings;
 use std::sync::Arc;
 
 use btlightning::raw::RawRequest;
-use btlightning::{CallOptions, LightningClient};
+use btlightning::{CallOptions, LightningClient, LightningError};
+use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -100,12 +101,20 @@ impl Client {
     }
 }
 
+/// What a dict has under a name, in the published words where it has nothing.
+fn required<'py>(dict: &Bound<'py, PyDict>, name: &'static str) -> PyResult<Bound<'py, PyAny>> {
+    dict.get_item(name)?.ok_or_else(|| PyKeyError::new_err(format!("Missing '{name}' field")))
+}
+
 /// Seconds as Python counts them. Anything that is no duration is a `ValueError`.
 fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<std::time::Duration>> {
     let Some(value) = value else { return Ok(None) };
     match std::time::Duration::try_from_secs_f64(value) {
         Ok(duration) if !duration.is_zero() => Ok(Some(duration)),
-        _ => Err(errors::config(format!("{name} must be a positive number of seconds, not {value}"))),
+        _ => {
+            let message = format!("{name} must be a finite positive number, got {value}");
+            Err(errors::published(&LightningError::Config(message)))
+        }
     }
 }
 

@@ -2,12 +2,12 @@
 
 use btlightning::CallError;
 use btlightning::raw::RawReply;
-use pyo3::exceptions::{PyKeyError, PyTypeError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::{Client, call_options, miners, stream};
+use super::{Client, call_options, miners, required, stream};
 use crate::bridge;
 use crate::{errors, values};
 
@@ -56,12 +56,11 @@ fn parts<'py>(request: &Bound<'py, PyAny>) -> PyResult<(String, Bound<'py, PyAny
     let request = request
         .cast::<PyDict>()
         .map_err(|_| PyTypeError::new_err(format!("a request is a dict, not {}", request.get_type())))?;
-    let field = |name: &'static str| request.get_item(name)?.ok_or_else(|| PyKeyError::new_err(name));
-    Ok((field("synapse_type")?.extract()?, field("data")?))
+    Ok((required(request, "synapse_type")?.extract()?, required(request, "data")?))
 }
 
 fn response(py: Python<'_>, reply: Result<RawReply, CallError>) -> PyResult<Py<PyAny>> {
-    let reply = reply.map_err(errors::call)?;
+    let reply = reply.map_err(errors::published_call)?;
     let response = PyDict::new(py);
     response.set_item(intern!(py, "success"), reply.success())?;
     response.set_item(intern!(py, "data"), values::decode_map(py, reply.data())?)?;
