@@ -1,7 +1,7 @@
 """The extension module. Programs import ``btlightning``."""
 
 from asyncio import Future
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, final
 
 from ._types import ClientConnectionStats, SynapseResponse
@@ -152,4 +152,12 @@ class Client:
 
 # signers
 
+def hotkey_of_seed(seed: bytes) -> str: ...
+def sign(signer: bytes | Callable[[bytes], bytes], message: bytes) -> bytes: ...
+
 # logging
+
+LOGGERS: tuple[str, ...]
+
+def log_lines() -> list[tuple[str, int, float, str, str, int, str]] | None: ...
+def set_log_levels(levels: Sequence[int]) -> None: ...
