@@ -1,8 +1,8 @@
 """The extension module. Programs import ``btlightning``."""
 
 from asyncio import Future
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ClassVar, final
 
 from ._types import ClientConnectionStats, SynapseResponse
 
@@ -27,6 +27,24 @@ class Pending:
     def cancel(self) -> None: ...
 
 # values
+
+@final
+class Ext:
+    """A MessagePack extension value. Immutable; equal to another with the same code and data."""
+
+    __match_args__: ClassVar[tuple[str, str]]
+    def __new__(cls, code: int, data: bytes | bytearray | memoryview) -> Ext: ...
+    @property
+    def code(self) -> int: ...
+    @property
+    def data(self) -> bytes: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def __getnewargs__(self) -> tuple[int, bytes]: ...
+
+def encode_payload(data: object) -> bytes: ...
+def decode_payload(payload: bytes) -> dict[str, Any]: ...
 
 # client
 
