@@ -90,13 +90,35 @@ pub(crate) fn exiting() -> PyErr {
 
 /// An error of a call, as precise as it is.
 pub(crate) fn call(error: CallError) -> PyErr {
-    let (message, reason, retryable) = (error.to_string(), error.reason(), error.is_retryable());
-    let class = match &error {
-        CallError::TimedOut { phase: Phase::Chunk, .. } => Class::StreamTimeout,
-        CallError::TimedOut { .. } => Class::Timeout,
-        _ => class_of(&LightningError::from(error)),
+    let message = error.to_string();
+    call_in_words(error, |_| message)
+}
+
+/// An error of a published call: as precise, with a message that begins as it used to.
+pub(crate) fn published_call(error: CallError) -> PyErr {
+    call_in_words(error, LightningError::to_string)
+}
+
+fn call_in_words(error: CallError, message: impl FnOnce(&LightningError) -> String) -> PyErr {
+    let (reason, retryable) = (error.reason(), error.is_retryable());
+    let timed_out = match &error {
+        CallError::TimedOut { phase: Phase::Chunk, .. } => Some(Class::StreamTimeout),
+        CallError::TimedOut { .. } => Some(Class::Timeout),
+        _ => None,
     };
-    raise(class, message, reason, retryable)
+    let published = LightningError::from(error);
+    let class = timed_out.unwrap_or_else(|| class_of(&published));
+    raise(class, message(&published), reason, retryable)
+}
+
+/// An error of a streaming answer: what the miner says of it is a `StreamError`.
+pub(crate) fn stream(error: CallError) -> PyErr {
+    match &error {
+        CallError::Rejected(_) | CallError::UnexpectedMessage(_) => {
+            raise(Class::Stream, error.to_string(), error.reason(), error.is_retryable())
+        }
+        _ => call(error),
+    }
 }
 
 /// An error of the published API: a class and a sentence.

@@ -39,21 +39,23 @@ def _watch(loop: weakref.ref[asyncio.AbstractEventLoop], bridge: _native.Bridge)
         running = loop()
         if running is None:
             return
-        done = threading.Event()
+        ran = threading.Event()
 
         def run() -> None:
             bridge.run()
-            done.set()
+            ran.set()
 
         try:
             running.call_soon_threadsafe(run)
         except RuntimeError:
             return  # the loop is closed
         del running
-        # Asked again before the loop has looked, `wait` would return at once.
-        while not done.wait(timeout=1.0):
-            if loop() is None or (alive := loop()) is None or alive.is_closed():
+        # Until the loop has looked, `wait` would return at once. A loop that was stopped may never look again.
+        while not ran.wait(timeout=1.0):
+            running = loop()
+            if running is None or running.is_closed():
                 return
+            del running
 
 
 async def awaited(work: Callable[..., Any], *args: Any) -> Any:
@@ -65,3 +67,33 @@ async def awaited(work: Callable[..., Any], *args: Any) -> Any:
         return await future
     finally:
         pending.cancel()
+
+
+class Source:
+    """One thing after another out of ``work(on=...)``. Nothing is lost when a wait is cancelled: the next one goes on with
+    the work that was begun."""
+
+    def __init__(self, work: Callable[..., Any]) -> None:
+        self._work = work
+        self._begun: tuple[asyncio.Future[Any], _native.Pending] | None = None
+
+    async def next(self) -> Any:
+        if self._begun is None:
+            loop, way = bridge()
+            future: asyncio.Future[Any] = loop.create_future()
+            self._begun = future, self._work(on=(way, future))
+        future, _ = self._begun
+        try:
+            return await asyncio.shield(future)
+        finally:
+            # Not by this wait's cancellation, which the shield keeps from the future.
+            if future.done():
+                self._begun = None
+
+    def close(self) -> None:
+        """Drops the work that was begun. A wait for it is cancelled."""
+        if self._begun is not None:
+            future, pending = self._begun
+            self._begun = None
+            pending.cancel()
+            future.cancel()

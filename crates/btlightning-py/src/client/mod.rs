@@ -1,7 +1,135 @@
-//! The client.
+//! The validator's half.
 
+mod config;
+mod fan_out;
+mod miners;
+mod peers;
+mod published;
+mod query;
+mod stream;
+mod timings;
+
+use std::sync::Arc;
+
+use btlightning::raw::RawRequest;
+use btlightning::{CallOptions, LightningClient, LightningError};
+use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
-pub(crate) fn add_to(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+use crate::bridge::{self, On};
+use crate::process::{self, Here};
+use crate::{errors, signers, values};
+
+pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Client>()?;
+    module.add_class::<miners::QuicAxonInfo>()?;
+    module.add_class::<timings::Timings>()?;
+    module.add_class::<stream::ChunkStream>()?;
+    module.add_class::<fan_out::FanOut>()?;
+    module.add_class::<peers::Peer>()?;
+    module.add_class::<peers::PeerChanges>()
+}
+
+/// A validator's connections to its miners.
+#[pyclass(frozen, module = "btlightning._native")]
+pub(crate) struct Client {
+    inner: Here<Arc<LightningClient>>,
+}
+
+#[pymethods]
+impl Client {
+    #[new]
+    fn new(py: Python<'_>, wallet_hotkey: String, options: &Bound<'_, PyDict>) -> PyResult<Self> {
+        process::runtime()?;
+        let config = config::read(options)?;
+        let inner = py.detach(|| LightningClient::with_config(wallet_hotkey, config));
+        let inner = inner.map_err(|error| errors::published(&error))?;
+        Ok(Self { inner: Here::new(Arc::new(inner)) })
+    }
+
+    /// Who signs: a seed of 32 bytes, or what is called with the bytes to sign.
+    fn set_signer(&self, signer: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.inner.get()?.sign_with(signers::from_python(signer)?);
+        Ok(())
+    }
+
+    /// Binds the sockets.
+    fn open(&self) -> PyResult<()> {
+        let _runtime = process::runtime()?.enter();
+        self.inner.get()?.open().map_err(|error| errors::published(&error))
+    }
+
+    /// Wants these miners, too, and waits for their first dials.
+    #[pyo3(signature = (miners, on=None))]
+    fn connect(&self, py: Python<'_>, miners: &Bound<'_, PyAny>, on: Option<On>) -> PyResult<Py<PyAny>> {
+        let (client, miners) = (self.inner.get()?.clone(), miners::axons(miners)?);
+        bridge::run(py, on, async move { client.connect(miners).await }, nothing)
+    }
+
+    /// Wants exactly these miners, and waits for the first dials of those that are new.
+    #[pyo3(signature = (miners, on=None))]
+    fn update(&self, py: Python<'_>, miners: &Bound<'_, PyAny>, on: Option<On>) -> PyResult<Py<PyAny>> {
+        let (client, miners) = (self.inner.get()?.clone(), miners::axons(miners)?);
+        bridge::run(py, on, async move { client.update_miner_registry(miners).await }, nothing)
+    }
+
+    /// The published figures.
+    #[pyo3(signature = (on=None))]
+    fn stats(&self, py: Python<'_>, on: Option<On>) -> PyResult<Py<PyAny>> {
+        let client = self.inner.get()?.clone();
+        bridge::run(py, on, async move { client.get_connection_stats().await }, |py, stats| {
+            let stats = stats.map_err(|error| errors::published(&error))?;
+            Ok(stats.into_pyobject(py)?.into_any().unbind())
+        })
+    }
+
+    /// Closes every connection and forgets all miners.
+    #[pyo3(signature = (on=None))]
+    fn close(&self, py: Python<'_>, on: Option<On>) -> PyResult<Py<PyAny>> {
+        let client = self.inner.get()?.clone();
+        bridge::run(py, on, async move { client.close_all_connections().await }, nothing)
+    }
+}
+
+impl Client {
+    /// A request, encoded straight from Python's objects.
+    fn encode(&self, synapse_type: &str, data: &Bound<'_, PyAny>) -> PyResult<RawRequest> {
+        let client = self.inner.get()?;
+        let request = client.encode_raw(synapse_type, |out| values::encode_map(data, out));
+        request.map_err(values::Refused::into_pyerr)
+    }
+}
+
+/// What a dict has under a name, in the published words where it has nothing.
+fn required<'py>(dict: &Bound<'py, PyDict>, name: &'static str) -> PyResult<Bound<'py, PyAny>> {
+    dict.get_item(name)?.ok_or_else(|| PyKeyError::new_err(format!("Missing '{name}' field")))
+}
+
+/// Seconds as Python counts them. Anything that is no duration is a `ValueError`.
+fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<std::time::Duration>> {
+    let Some(value) = value else { return Ok(None) };
+    match std::time::Duration::try_from_secs_f64(value) {
+        Ok(duration) if !duration.is_zero() => Ok(Some(duration)),
+        _ => {
+            let message = format!("{name} must be a finite positive number, got {value}");
+            Err(errors::published(&LightningError::Config(message)))
+        }
+    }
+}
+
+fn call_options(timeout: Option<f64>, first_byte_timeout: Option<f64>) -> PyResult<CallOptions> {
+    let mut options = CallOptions::new();
+    if let Some(timeout) = seconds("timeout", timeout)? {
+        options = options.timeout(timeout);
+    }
+    if let Some(timeout) = seconds("first_byte_timeout", first_byte_timeout)? {
+        options = options.first_byte_timeout(timeout);
+    }
+    Ok(options)
+}
+
+fn nothing(py: Python<'_>, outcome: btlightning::Result<()>) -> PyResult<Py<PyAny>> {
+    outcome.map_err(|error| errors::published(&error))?;
+    Ok(py.None())
 }

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use tokio::runtime::Handle;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::call::{self, CallOptions, Reply};
@@ -65,6 +65,11 @@ impl<A: 'static> FanOut<A> {
         std::future::poll_fn(|cx| self.poll_answer(cx)).await
     }
 
+    /// The next answer if it is there already.
+    pub fn try_next(&mut self) -> Option<Answered<A>> {
+        self.failed.pop().or_else(|| self.calls.try_join_next().and_then(own))
+    }
+
     /// How many answers are still to come.
     pub fn len(&self) -> usize {
         self.calls.len() + self.failed.len()
@@ -79,16 +84,17 @@ impl<A: 'static> FanOut<A> {
         if let Some(failed) = self.failed.pop() {
             return Poll::Ready(Some(failed));
         }
-        match self.calls.poll_join_next(cx) {
-            Poll::Ready(Some(Ok(answered))) => Poll::Ready(Some(answered)),
-            // Only a panic in the caller's own Deserialize ends a call this way; it belongs to the caller.
-            Poll::Ready(Some(Err(error))) if error.is_panic() => {
-                std::panic::resume_unwind(error.into_panic())
-            }
-            // Cancelled: the runtime is going down, and nobody is left to ask.
-            Poll::Ready(Some(Err(_)) | None) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
+        self.calls.poll_join_next(cx).map(|joined| joined.and_then(own))
+    }
+}
+
+/// The answer of a call that has ended; `None` if it was cancelled: the runtime is going down, and nobody is left to ask.
+fn own<T>(joined: Result<T, JoinError>) -> Option<T> {
+    match joined {
+        Ok(answered) => Some(answered),
+        // Only a panic in the caller's own Deserialize ends a call this way; it belongs to the caller.
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => None,
     }
 }
 

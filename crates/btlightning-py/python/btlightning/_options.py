@@ -1,0 +1,82 @@
+"""What both clients have in common: their settings, and how answers are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+from . import _native, _signers, _typed
+from ._errors import ConfigError, LightningError
+from ._types import Answer, Reply
+
+
+class ClientOptions(TypedDict, total=False):
+    """The settings of a client. Times are in seconds; what is left out has the default.
+
+    =================================== ========= ==========================================================
+    ``connect_timeout_secs``                  10  the most that one dial may take
+    ``idle_timeout_secs``                    150  after so long a silence a connection is dead
+    ``keep_alive_interval_secs``              30  after so long a silence a packet is sent; below the former
+    ``reconnect_initial_backoff_secs``         1  the pause after the first failed dial; it doubles from there
+    ``reconnect_max_backoff_secs``            60  the longest pause between two dials
+    ``reconnect_max_retries``                  5  how many failed dials in a row lead to slow probes
+    ``reconnect_slow_probe_interval_secs``    60  the pause between slow probes; ``None``: no probes
+    ``max_connections``                     1024  the most addresses that connections are held to
+    ``max_frame_payload_bytes``           64 MiB  the largest request or answer; 1 MiB at least
+    ``max_stream_payload_bytes``          64 MiB  the most bytes of all chunks of one streaming answer
+    ``stream_chunk_timeout_secs``           None  the longest wait for each chunk; ``None``: as for a query
+    ``query_timeout_secs``                   150  the most that a query without a timeout of its own may take
+    =================================== ========= ==========================================================
+
+    A value out of its bounds is a :class:`ConfigError`.
+    """
+
+    connect_timeout_secs: float
+    idle_timeout_secs: float
+    keep_alive_interval_secs: float
+    reconnect_initial_backoff_secs: float
+    reconnect_max_backoff_secs: float
+    reconnect_max_retries: int
+    reconnect_slow_probe_interval_secs: float | None
+    max_connections: int
+    max_frame_payload_bytes: int
+    max_stream_payload_bytes: int
+    stream_chunk_timeout_secs: float | None
+    query_timeout_secs: float
+
+
+def native_client(wallet_hotkey: str | None, signer: object, options: Mapping[str, Any]) -> _native.Client:
+    """The native client for a hotkey, or for the hotkey of its signer."""
+    key: object = None
+    if signer is not None:
+        key, hotkey = _signers.resolve(signer)
+        if wallet_hotkey is None:
+            wallet_hotkey = hotkey
+    if wallet_hotkey is None:
+        raise ConfigError("whose client is it? give wallet_hotkey, or a signer that has a hotkey", reason="config")
+    client = _native.Client(wallet_hotkey, dict(options))
+    if key is not None:
+        client.set_signer(key)
+    return client
+
+
+def reply(answer: tuple[dict[str, Any], str, _native.Timings], returns: type[Any] | None) -> Reply[Any]:
+    """A native answer as users have it."""
+    data, hotkey, timings = answer
+    return Reply(data if returns is None else _typed.convert(data, returns), hotkey, timings)
+
+
+def answer(
+    native: tuple[str, dict[str, Any] | None, _native.Timings | None, Exception | None],
+    returns: type[Any] | None,
+) -> Answer[Any]:
+    """A native answer of a fan-out. One that does not fit ``returns`` is an error of its miner alone."""
+    hotkey, data, timings, error = native
+    if data is not None and timings is not None:
+        try:
+            return Answer(hotkey, reply((data, hotkey, timings), returns), None)
+        except LightningError as unfit:
+            error = unfit
+    if not isinstance(error, LightningError):
+        error = LightningError(str(error))
+    return Answer(hotkey, None, error)

@@ -1,0 +1,112 @@
+"""The shapes of what goes in and comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypedDict, TypeVar, Union
+
+from ._errors import LightningError
+from ._native import QuicAxonInfo, Timings
+
+T = TypeVar("T")
+
+
+class _AxonRequired(TypedDict):
+    hotkey: str
+    ip: str
+    port: int
+
+
+class AxonInfo(_AxonRequired, total=False):
+    """A miner as a dict. ``protocol`` is 4, QUIC, where it is left out."""
+
+    protocol: int
+
+
+class SynapseRequest(TypedDict):
+    """A request of the published calls."""
+
+    synapse_type: str
+    data: dict[str, Any]
+
+
+class SynapseResponse(TypedDict):
+    """An answer of the published calls. ``data`` is empty where ``success`` is false, and ``error`` says why."""
+
+    success: bool
+    data: dict[str, Any]
+    latency_ms: float
+    error: str | None
+
+
+class ClientConnectionStats(TypedDict, total=False):
+    """Figures as text; besides these, ``connection_{ip}:{port}`` for each address."""
+
+    total_connections: str
+    active_miners: str
+
+
+class ServerConnectionStats(TypedDict, total=False):
+    """Figures as text; besides these, ``connection_{hotkey}`` for each validator."""
+
+    total_connections: str
+    verified_connections: str
+
+
+class Axon(Protocol):
+    """Anything with a miner's hotkey and address as attributes, such as an ``AxonInfo`` of the official SDK."""
+
+    @property
+    def hotkey(self) -> str: ...
+    @property
+    def ip(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+
+
+#: A miner with its address.
+MinerAddress = Union[AxonInfo, QuicAxonInfo, Axon, Mapping[str, Any]]
+#: A miner: with its address, or by its hotkey alone if the client knows where it is.
+Miner = Union[str, MinerAddress]
+
+
+@dataclass(frozen=True)
+class Reply(Generic[T]):
+    """A miner's answer."""
+
+    data: T
+    #: Who answered, as its handshake has proven.
+    hotkey: str
+    #: Where the time went, in seconds. Score a miner by ``timings.last_byte``.
+    timings: Timings
+
+
+@dataclass(frozen=True)
+class Answer(Generic[T]):
+    """What came of asking one miner among many: a reply, or the exception that asking it alone would have raised."""
+
+    hotkey: str
+    reply: Reply[T] | None
+    error: LightningError | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a reply."""
+        return self.reply is not None
+
+    def result(self) -> Reply[T]:
+        """The reply; raises the error where there is none."""
+        if self.reply is None:
+            raise self.error or LightningError("no answer")
+        return self.reply
+
+    @property
+    def data(self) -> T:
+        """The reply's data; raises the error where there is none."""
+        return self.result().data
+
+    @property
+    def timings(self) -> Timings:
+        """The reply's timings; raises the error where there is none."""
+        return self.result().timings

@@ -1,0 +1,95 @@
+//! Many miners, one question.
+
+use std::sync::Arc;
+
+use btlightning::raw::ScannedBytes;
+use btlightning::{CallError, FanOut as Calls, Reply};
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyTuple};
+use tokio::sync::Mutex;
+
+use super::timings::Timings;
+use super::{Client, call_options, miners};
+use crate::bridge::{self, On};
+use crate::process::Here;
+use crate::{errors, values};
+
+/// How many answers are handed out at once, at most: the more, the less the event loop is woken; the fewer, the sooner
+/// others get their turn.
+const AT_ONCE: usize = 64;
+
+type Answered = (String, Result<Reply<ScannedBytes>, CallError>);
+
+/// Answers as they come. Dropped, it cancels the calls that are still out.
+#[pyclass(frozen, module = "btlightning._native")]
+pub(crate) struct FanOut {
+    calls: Here<Arc<Mutex<Option<Calls<ScannedBytes>>>>>,
+}
+
+#[pymethods]
+impl FanOut {
+    /// The answers that are there, at least one: a list of `(hotkey, data, timings, error)`, of which `data` and
+    /// `timings`, or `error`, are `None`. An empty list once all are in.
+    #[pyo3(signature = (on=None))]
+    fn next(&self, py: Python<'_>, on: Option<On>) -> PyResult<Py<PyAny>> {
+        let calls = self.calls.get()?.clone();
+        let next = async move {
+            let mut answers = Vec::new();
+            let mut calls = calls.lock().await;
+            let Some(calls) = &mut *calls else { return answers };
+            answers.extend(calls.next().await);
+            while answers.len() < AT_ONCE
+                && let Some(answer) = calls.try_next()
+            {
+                answers.push(answer);
+            }
+            answers
+        };
+        bridge::run(py, on, next, list)
+    }
+
+    /// Cancels the calls that are still out, unless somebody waits for one.
+    fn close(&self) -> PyResult<()> {
+        if let Ok(mut calls) = self.calls.get()?.try_lock() {
+            *calls = None;
+        }
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl Client {
+    /// Asks many miners at once.
+    #[pyo3(signature = (miners, synapse_type, data, timeout=None, first_byte_timeout=None))]
+    fn fan_out(
+        &self,
+        miners: &Bound<'_, PyAny>,
+        synapse_type: &str,
+        data: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+        first_byte_timeout: Option<f64>,
+    ) -> PyResult<FanOut> {
+        let options = call_options(timeout, first_byte_timeout)?;
+        let miners = miners::named(miners)?;
+        let request = self.encode(synapse_type, data)?;
+        let calls = self.inner.get()?.fan_out_raw(&miners, &request, options);
+        Ok(FanOut { calls: Here::new(Arc::new(Mutex::new(Some(calls)))) })
+    }
+}
+
+fn list(py: Python<'_>, answers: Vec<Answered>) -> PyResult<Py<PyAny>> {
+    let answers: Vec<_> = answers.into_iter().map(|answer| tuple(py, answer)).collect::<PyResult<_>>()?;
+    Ok(PyList::new(py, answers)?.into_any().unbind())
+}
+
+/// `(hotkey, data, timings, error)`. An answer that cannot be decoded is an error of its miner alone.
+fn tuple(py: Python<'_>, (hotkey, answer): Answered) -> PyResult<Bound<'_, PyTuple>> {
+    let decoded = answer.map_err(errors::call).and_then(|reply| {
+        let data = values::decode_map(py, reply.value.as_scanned())?;
+        Ok((data, Timings::from(reply.timings)))
+    });
+    match decoded {
+        Ok((data, timings)) => (hotkey, data, timings, py.None()).into_pyobject(py),
+        Err(error) => (hotkey, py.None(), py.None(), error.into_value(py)).into_pyobject(py),
+    }
+}

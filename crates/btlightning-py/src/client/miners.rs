@@ -1,0 +1,135 @@
+//! Ways to name a miner from Python.
+
+use btlightning::{Hotkey, HotkeyError, NamesMiner, PeerAddr, QuicAxonInfo as Axon};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+
+/// The protocol number of QUIC.
+const QUIC: u8 = 4;
+
+/// A miner as the chain lists it.
+#[pyclass(frozen, get_all, eq, hash, module = "btlightning._native")]
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct QuicAxonInfo {
+    hotkey: String,
+    ip: String,
+    port: u16,
+    protocol: u8,
+}
+
+#[pymethods]
+impl QuicAxonInfo {
+    #[new]
+    #[pyo3(signature = (hotkey, ip, port, protocol=QUIC))]
+    fn new(hotkey: String, ip: String, port: u16, protocol: u8) -> Self {
+        Self { hotkey, ip, port, protocol }
+    }
+
+    fn __repr__(&self) -> String {
+        let Self { hotkey, ip, port, protocol } = self;
+        format!("QuicAxonInfo(hotkey={hotkey:?}, ip={ip:?}, port={port}, protocol={protocol})")
+    }
+}
+
+/// A miner, named by its hotkey alone or with its address.
+#[derive(Clone)]
+pub(super) enum Named {
+    Hotkey(String),
+    Axon(Axon),
+}
+
+impl Named {
+    /// A hotkey as text, or an axon; see [`axon`].
+    ///
+    /// # Errors
+    /// As [`axon`].
+    pub(super) fn extract_from(miner: &Bound<'_, PyAny>) -> PyResult<Self> {
+        match miner.cast::<PyString>() {
+            Ok(hotkey) => Ok(Self::Hotkey(hotkey.to_str()?.to_owned())),
+            Err(_) => axon(miner).map(Self::Axon),
+        }
+    }
+}
+
+impl NamesMiner for Named {
+    fn hotkey(&self) -> Result<Hotkey, HotkeyError> {
+        match self {
+            Self::Hotkey(hotkey) => hotkey.parse(),
+            Self::Axon(axon) => axon.hotkey(),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Hotkey(hotkey) => hotkey.clone(),
+            Self::Axon(axon) => axon.hotkey.clone(),
+        }
+    }
+
+    fn addr(&self) -> Option<PeerAddr> {
+        match self {
+            Self::Hotkey(_) => None,
+            Self::Axon(axon) => Some(axon.addr_key()),
+        }
+    }
+}
+
+/// An axon: a [`QuicAxonInfo`], a dict with its fields, or any object with them as attributes (the official SDK's
+/// `AxonInfo`). `protocol` may be left out.
+///
+/// # Errors
+/// `KeyError` names a field that a dict lacks; `TypeError` says what else is wrong.
+pub(super) fn axon(miner: &Bound<'_, PyAny>) -> PyResult<Axon> {
+    if let Ok(QuicAxonInfo { hotkey, ip, port, protocol }) = miner.cast::<QuicAxonInfo>().map(Bound::get) {
+        return Ok(Axon::new(hotkey.clone(), ip.clone(), *port, *protocol));
+    }
+    if let Ok(dict) = miner.cast::<PyDict>() {
+        let field = |name: &'static str| super::required(dict, name);
+        let protocol = dict.get_item("protocol")?;
+        return Ok(Axon::new(
+            field("hotkey")?.extract()?,
+            text(&field("ip")?)?,
+            field("port")?.extract()?,
+            protocol.map_or(Ok(QUIC), |protocol| protocol.extract())?,
+        ));
+    }
+    let field = |name: &'static str| {
+        miner.getattr(name).map_err(|_| {
+            let kind = miner.get_type();
+            PyTypeError::new_err(format!("{kind} names no miner: it is no hotkey, and has no {name}"))
+        })
+    };
+    let protocol = miner.getattr("protocol").ok();
+    Ok(Axon::new(
+        field("hotkey")?.extract()?,
+        text(&field("ip")?)?,
+        field("port")?.extract()?,
+        protocol.map_or(Ok(QUIC), |protocol| protocol.extract())?,
+    ))
+}
+
+/// An IP address as text or as an object of the module `ipaddress`.
+fn text(ip: &Bound<'_, PyAny>) -> PyResult<String> {
+    if let Ok(text) = ip.cast::<PyString>() {
+        return Ok(text.to_str()?.to_owned());
+    }
+    let is_address = ip.get_type().module()?.to_str()? == "ipaddress";
+    if is_address { ip.str()?.extract() } else { ip.extract() }
+}
+
+/// Every axon of an iterable.
+///
+/// # Errors
+/// As [`axon`].
+pub(super) fn axons(miners: &Bound<'_, PyAny>) -> PyResult<Vec<Axon>> {
+    miners.try_iter()?.map(|miner| axon(&miner?)).collect()
+}
+
+/// Every miner of an iterable, named as it likes.
+///
+/// # Errors
+/// As [`axon`].
+pub(super) fn named(miners: &Bound<'_, PyAny>) -> PyResult<Vec<Named>> {
+    miners.try_iter()?.map(|miner| Named::extract_from(&miner?)).collect()
+}

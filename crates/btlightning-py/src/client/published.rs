@@ -1,0 +1,70 @@
+//! The published calls: dicts in, dicts out.
+
+use btlightning::CallError;
+use btlightning::raw::RawReply;
+use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::{Client, call_options, miners, required, stream};
+use crate::bridge;
+use crate::{errors, values};
+
+#[pymethods]
+impl Client {
+    /// Asks a miner; that it failed is told by the dict.
+    #[pyo3(signature = (axon_info, request, timeout_secs=None))]
+    fn query_axon(
+        &self,
+        py: Python<'_>,
+        axon_info: &Bound<'_, PyAny>,
+        request: &Bound<'_, PyAny>,
+        timeout_secs: Option<f64>,
+    ) -> PyResult<Py<PyAny>> {
+        let options = call_options(timeout_secs, None)?;
+        let axon = miners::axon(axon_info)?;
+        let (synapse_type, data) = parts(request)?;
+        let request = self.encode(&synapse_type, &data)?;
+        let client = self.inner.get()?.clone();
+        bridge::run(py, None, async move { client.call_raw(&axon, &request, options).await }, response)
+    }
+
+    /// Asks a miner for an answer in chunks.
+    fn query_axon_stream(
+        &self,
+        py: Python<'_>,
+        axon_info: &Bound<'_, PyAny>,
+        request: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
+        let axon = miners::axon(axon_info)?;
+        let (synapse_type, data) = parts(request)?;
+        let request = self.encode(&synapse_type, &data)?;
+        let client = self.inner.get()?.clone();
+        let options = call_options(None, None)?;
+        bridge::run(
+            py,
+            None,
+            async move { client.call_stream_raw(&axon, &request, options).await },
+            stream::opened,
+        )
+    }
+}
+
+/// The name and the data of a request.
+fn parts<'py>(request: &Bound<'py, PyAny>) -> PyResult<(String, Bound<'py, PyAny>)> {
+    let request = request
+        .cast::<PyDict>()
+        .map_err(|_| PyTypeError::new_err(format!("a request is a dict, not {}", request.get_type())))?;
+    Ok((required(request, "synapse_type")?.extract()?, required(request, "data")?))
+}
+
+fn response(py: Python<'_>, reply: Result<RawReply, CallError>) -> PyResult<Py<PyAny>> {
+    let reply = reply.map_err(errors::published_call)?;
+    let response = PyDict::new(py);
+    response.set_item(intern!(py, "success"), reply.success())?;
+    response.set_item(intern!(py, "data"), values::decode_map(py, reply.data())?)?;
+    response.set_item(intern!(py, "latency_ms"), reply.timings().last_byte.as_secs_f64() * 1000.0)?;
+    response.set_item(intern!(py, "error"), reply.error())?;
+    Ok(response.into_any().unbind())
+}
