@@ -30,5 +30,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     values::add_to(module)?;
     client::add_to(module)?;
     server::add_to(module)?;
+    signers::add_to(module)?;
     logging::add_to(module)
 }

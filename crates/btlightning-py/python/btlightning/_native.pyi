@@ -1,7 +1,7 @@
 """The extension module. Programs import ``btlightning``."""
 
 from asyncio import Future
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, final
 
 from ._types import ClientConnectionStats, SynapseResponse
@@ -151,5 +151,8 @@ class Client:
 # server
 
 # signers
+
+def hotkey_of_seed(seed: bytes) -> str: ...
+def sign(signer: bytes | Callable[[bytes], bytes], message: bytes) -> bytes: ...
 
 # logging
