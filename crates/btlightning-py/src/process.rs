@@ -114,11 +114,11 @@ enum Woken<T> {
     Look,
 }
 
-/// Counts a thread that waits.
-struct Waiting;
+/// Counts a thread that waits, the GIL released; the exit waits for it to end, and sees to it that it is woken.
+pub(crate) struct Waiting;
 
 impl Waiting {
-    fn begin() -> Self {
+    pub(crate) fn begin() -> Self {
         WAITING.fetch_add(1, Ordering::AcqRel);
         Self
     }
@@ -136,6 +136,7 @@ fn shutdown(py: Python<'_>) {
     if !is_here() || EXITING.swap(true, Ordering::AcqRel) {
         return;
     }
+    crate::server::close();
     EXIT.notify_waiters();
     py.detach(|| {
         let until = std::time::Instant::now() + EXIT_PATIENCE;
