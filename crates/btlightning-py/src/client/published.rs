@@ -51,12 +51,14 @@ impl Client {
     }
 }
 
-/// The name and the data of a request.
+/// The name and the data of a request. No data is empty data.
 fn parts<'py>(request: &Bound<'py, PyAny>) -> PyResult<(String, Bound<'py, PyAny>)> {
     let request = request
         .cast::<PyDict>()
         .map_err(|_| PyTypeError::new_err(format!("a request is a dict, not {}", request.get_type())))?;
-    Ok((required(request, "synapse_type")?.extract()?, required(request, "data")?))
+    let synapse_type = required(request, "synapse_type")?.extract()?;
+    let data = request.get_item("data")?.unwrap_or_else(|| PyDict::new(request.py()).into_any());
+    Ok((synapse_type, data))
 }
 
 fn response(py: Python<'_>, reply: Result<RawReply, CallError>) -> PyResult<Py<PyAny>> {
