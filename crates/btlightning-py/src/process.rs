@@ -52,11 +52,13 @@ pub(crate) fn runtime() -> PyResult<&'static Handle> {
         .map_err(|error| errors::config(format!("no I/O threads: {error}")))?;
     PID.store(std::process::id(), Ordering::Release);
     // Lost only to another thread that has just made its own.
-    Ok(RUNTIME.get_or_init(|| runtime).handle())
+    let handle = RUNTIME.get_or_init(|| runtime).handle();
+    crate::logging::install()?;
+    Ok(handle)
 }
 
 /// Whether this process is the one that the runtime, if there is one, was made in.
-fn is_here() -> bool {
+pub(crate) fn is_here() -> bool {
     let pid = PID.load(Ordering::Acquire);
     pid == 0 || pid == std::process::id()
 }
@@ -134,7 +136,6 @@ fn shutdown(py: Python<'_>) {
     if !is_here() || EXITING.swap(true, Ordering::AcqRel) {
         return;
     }
-    crate::logging::close();
     crate::server::close();
     EXIT.notify_waiters();
     py.detach(|| {
@@ -144,6 +145,7 @@ fn shutdown(py: Python<'_>) {
             std::thread::sleep(Duration::from_millis(1));
         }
     });
+    crate::logging::close(py);
 }
 
 /// Something that lives on this process's runtime. In a forked child it is neither used nor dropped: its locks may be

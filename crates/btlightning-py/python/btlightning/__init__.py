@@ -21,6 +21,7 @@ from ._errors import (
     TransportError,
     UnsupportedTypeError,
 )
+from ._logging import refresh_log_level
 from ._native import Peer, QuicAxonInfo, Timings
 from ._types import (
     Answer,
