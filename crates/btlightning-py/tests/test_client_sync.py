@@ -38,7 +38,7 @@ def count(data: dict[str, Any]) -> Iterator[bytes]:
 
 @pytest.fixture(scope="module")
 def miner() -> Iterator[LightningServer]:
-    server = new_server(handler_timeout_secs=PATIENCE)
+    server = new_server(handler_timeout_secs=60)
     gate = threading.Event()
 
     def fail(data: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ __version__: str
 
 # process
 
+def forked() -> None: ...
 def shutdown() -> None: ...
 
 # bridge

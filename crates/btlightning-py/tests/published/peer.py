@@ -4,6 +4,7 @@ Each line of input is ``[command, arguments...]`` as a Python literal; each line
 ``("raised", [names of the exception's classes], message)``, as a Python literal too, with ``nan`` and ``inf`` as names.
 """
 
+import importlib.metadata
 import sys
 import threading
 
@@ -13,6 +14,10 @@ inf, nan = float("inf"), float("nan")
 servers = []
 clients = []
 permitted = {"hotkeys": []}
+
+
+def version():
+    return importlib.metadata.version("btlightning")
 
 
 def count(data):
@@ -40,7 +45,7 @@ def serve(hotkey, seed, port, options):
     native = options.pop("native", False)
     if native:
         server = btlightning.RustLightningServer(hotkey, "127.0.0.1", port, **options)
-        server.set_validator_permit_resolver(lambda: permitted["hotkeys"])
+        server.set_validator_permit_resolver(lambda: set(permitted["hotkeys"]))
     else:
         server = btlightning.LightningServer(hotkey, "127.0.0.1", port, **options)
     server.set_miner_keypair(seed)
