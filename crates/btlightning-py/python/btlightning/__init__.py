@@ -20,6 +20,7 @@ from ._errors import (
     StreamTimeoutError,
     TransportError,
     UnsupportedTypeError,
+    WalletError,
 )
 from ._logging import refresh_log_level
 from ._native import Peer, QuicAxonInfo, Timings
