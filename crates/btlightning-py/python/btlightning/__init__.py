@@ -29,6 +29,7 @@ from ._errors import (
     StreamTimeoutError,
     TransportError,
     UnsupportedTypeError,
+    WalletError,
 )
 from ._logging import refresh_log_level
 from ._native import Caller, Ext, Peer, QuicAxonInfo, Timings, decode_payload, encode_payload, hotkey_of_seed
