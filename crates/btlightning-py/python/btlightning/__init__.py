@@ -5,6 +5,9 @@ from __future__ import annotations
 import atexit
 
 from . import _native
+from ._aio_client import AsyncLightning
+from ._aio_server import AsyncLightningServer
+from ._client import Lightning, RustLightning
 from ._errors import (
     ClosedError,
     ConfigError,
@@ -22,7 +25,9 @@ from ._errors import (
     UnsupportedTypeError,
 )
 from ._logging import refresh_log_level
-from ._native import Peer, QuicAxonInfo, Timings
+from ._native import Caller, Peer, QuicAxonInfo, Timings
+from ._server import LightningServer, RustLightningServer
+from ._server_base import ServerOptions
 from ._types import (
     Answer,
     AxonInfo,
