@@ -57,8 +57,7 @@ static INSTALLED: PerProcess<AtomicBool> =
 static QUEUE: PerProcess<Mutex<Queue>> =
     PerProcess([const { Mutex::new(Queue::new()) }; PerProcess::<Queue>::GENERATIONS]);
 /// Rung when there are lines, when the queue is closed, and when it is drained.
-static BELL: PerProcess<Condvar> =
-    PerProcess([const { Condvar::new() }; PerProcess::<Condvar>::GENERATIONS]);
+static BELL: PerProcess<Condvar> = PerProcess([const { Condvar::new() }; PerProcess::<Condvar>::GENERATIONS]);
 
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("LOGGERS", PyTuple::new(module.py(), LOGGERS)?)?;

@@ -72,7 +72,8 @@ pub(crate) fn runtime() -> PyResult<&'static Handle> {
     if let Some(runtime) = RUNTIME.get() {
         return Ok(runtime.handle());
     }
-    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, IO_THREADS_MOST));
+    let threads =
+        std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, IO_THREADS_MOST));
     let runtime = Builder::new_multi_thread()
         .worker_threads(threads)
         .thread_name("btlightning-io")

@@ -6,7 +6,7 @@ import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ._errors import LightningError
+from ._errors import ClosedError, LightningError
 from ._server_base import HANDLER_THREADS, ServerBase
 from ._workers import LoopThread
 
@@ -111,6 +111,8 @@ class LightningServer(ServerBase):
         """
         try:
             self._native.serve()
+        except ClosedError:
+            return  # the interpreter exits
         except LightningError:
             raise
         except BaseException:

@@ -1,7 +1,7 @@
 //! The published calls: dicts in, dicts out.
 
-use btlightning::{CallError, CallOptions};
 use btlightning::raw::RawReply;
+use btlightning::{CallError, CallOptions};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;

@@ -75,7 +75,9 @@ pub(super) fn try_send(chunks: &ChunkSender, chunk: Bytes) -> Option<Result<(), 
 /// Why a chunk is not sent, as an exception.
 pub(super) fn refused(error: ChunkError) -> PyErr {
     match error {
-        ChunkError::CallerGone => errors::raise(errors::Class::Stream, error.to_string(), "caller_gone", false),
+        ChunkError::CallerGone => {
+            errors::raise(errors::Class::Stream, error.to_string(), "caller_gone", false)
+        }
         _ => errors::serialization(error.to_string()),
     }
 }

@@ -3,7 +3,9 @@
 use btlightning::LightningServerConfig;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyFloat};
+
+use crate::errors;
 
 /// The settings that differ from the defaults. `None` is as if it were not there.
 pub(super) fn config(options: &Bound<'_, PyDict>) -> PyResult<LightningServerConfig> {
@@ -11,10 +13,22 @@ pub(super) fn config(options: &Bound<'_, PyDict>) -> PyResult<LightningServerCon
     for (name, value) in options.iter() {
         let name: String = name.extract()?;
         if !value.is_none() {
-            set(&mut config, &name, &value)?;
+            set(&mut config, &name, &whole(&name, value)?)?;
         }
     }
     Ok(config)
+}
+
+/// Seconds, which may be given as a float, as an integer.
+fn whole<'py>(name: &str, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let Ok(secs) = value.cast::<PyFloat>() else { return Ok(value) };
+    if !name.ends_with("_secs") {
+        return Ok(value);
+    }
+    if !secs.value().is_finite() || secs.value().fract() != 0.0 {
+        return Err(errors::config(format!("{name} ({}) must be a whole number of seconds", secs.value())));
+    }
+    value.call_method0("__int__")
 }
 
 fn set(config: &mut LightningServerConfig, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {

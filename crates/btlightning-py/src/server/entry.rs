@@ -102,8 +102,8 @@ impl Entry {
     }
 
     /// Logs a failure, and makes of it what the server is told.
-    pub(super) fn failed(&self, py: Python<'_>, failure: Failure) -> HandlerError {
-        let (stage, error) = match &failure {
+    pub(super) fn failed(&self, py: Python<'_>, failure: &Failure) -> HandlerError {
+        let (stage, error) = match failure {
             Failure::Request(error) => ("request", error),
             Failure::Raised(error) => ("handler", error),
             Failure::Answer(error) => ("answer", error),
@@ -111,11 +111,8 @@ impl Entry {
         if let Err(unlogged) = log(py, &self.name, stage, error) {
             unlogged.write_unraisable(py, None);
         }
-        let words = "a Python handler failed";
-        match failure {
-            Failure::Answer(_) => HandlerError::unsendable(words).logged(),
-            Failure::Request(_) | Failure::Raised(_) => HandlerError::from(words).logged(),
-        }
+        // Whatever it was, the caller reads that its request failed, as with the published package.
+        HandlerError::from("a Python handler failed").logged()
     }
 
     /// Lets the garbage collector see what this holds.

@@ -46,18 +46,18 @@ impl Job {
         }
         let outcome = match entry.begin(py, given) {
             Ok(outcome) => outcome,
-            Err(failure) => return reply.fail(entry.failed(py, failure)),
+            Err(failure) => return reply.fail(entry.failed(py, &failure)),
         };
         match reply {
             Reply::Once(reply) => {
-                let answer = entry.encode(&outcome).map_err(|failure| entry.failed(py, failure));
+                let answer = entry.encode(&outcome).map_err(|failure| entry.failed(py, &failure));
                 // An error means that nobody waits any more.
                 let _ = reply.send(answer);
             }
             Reply::Chunks { chunks, end } => {
                 let ended = chunks::send_all(py, &outcome, &chunks, &end);
                 drop(chunks);
-                let _ = end.send(ended.map_err(|failure| entry.failed(py, failure)));
+                let _ = end.send(ended.map_err(|failure| entry.failed(py, &failure)));
             }
             Reply::Over(reply) => {
                 let _ = reply.send(());

@@ -89,7 +89,7 @@ impl Request {
         match self.open(|open| open.reply.take())?.ok_or_else(over)? {
             Reply::Once(reply) => {
                 let encoded = self.entry.encode(answer);
-                let _ = reply.send(encoded.map_err(|failure| self.entry.failed(answer.py(), failure)));
+                let _ = reply.send(encoded.map_err(|failure| self.entry.failed(answer.py(), &failure)));
             }
             Reply::Chunks { end, .. } => drop(end.send(Ok(()))),
             Reply::Over(reply) => drop(reply.send(())),
@@ -125,14 +125,12 @@ impl Request {
     fn fail(&self, py: Python<'_>, error: &Bound<'_, PyAny>) -> PyResult<()> {
         let (reply, stage) = self.open(|open| (open.reply.take(), open.stage))?;
         let error = PyErr::from_value(error.clone());
-        let failed = self.entry.failed(
-            py,
-            match stage {
-                Stage::Request => Failure::Request(error),
-                Stage::Handler => Failure::Raised(error),
-                Stage::Answer => Failure::Answer(error),
-            },
-        );
+        let failure = match stage {
+            Stage::Request => Failure::Request(error),
+            Stage::Handler => Failure::Raised(error),
+            Stage::Answer => Failure::Answer(error),
+        };
+        let failed = self.entry.failed(py, &failure);
         if let Some(reply) = reply {
             reply.fail(failed);
         }

@@ -30,7 +30,10 @@ impl SourceAddressResolver for Sources {
     }
 }
 
-fn ask<T>(callable: &Py<PyAny>, read: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<T>) -> btlightning::Result<T> {
+fn ask<T>(
+    callable: &Py<PyAny>,
+    read: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<T>,
+) -> btlightning::Result<T> {
     Python::try_attach(|py| {
         let answer = callable.bind(py).call0()?;
         read(&answer)
@@ -45,7 +48,10 @@ fn each<T: Eq + std::hash::Hash>(
 ) -> PyResult<HashSet<T>> {
     // Both could be iterated, into what nobody meant.
     if answer.is_instance_of::<PyString>() || answer.is_instance_of::<PyBytes>() {
-        return Err(PyTypeError::new_err(format!("several are expected, not one {}", answer.get_type().qualname()?)));
+        return Err(PyTypeError::new_err(format!(
+            "several are expected, not one {}",
+            answer.get_type().qualname()?
+        )));
     }
     answer.try_iter()?.map(|element| read(&element?)).collect()
 }

@@ -55,8 +55,9 @@ def serve(hotkey, seed, port, options):
     server.register_synapse_handler("list", lambda data: [1])
     server.register_streaming_handler("count", count)
     server.start()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    servers.append(server)
+    serving = threading.Thread(target=server.serve_forever, daemon=True)
+    serving.start()
+    servers.append((server, serving))
 
 
 def permit(hotkeys):
@@ -83,11 +84,14 @@ def stream(axon, name, data):
 
 
 def stats():
-    return (clients or servers)[-1].get_connection_stats()
+    return clients[-1].get_connection_stats()
 
 
 def stop():
-    servers.pop().stop()
+    """Stops the server, and lets go of it: its port is free only then."""
+    server, serving = servers.pop()
+    server.stop()
+    serving.join()
 
 
 
