@@ -79,8 +79,8 @@ pub(crate) fn serialization(message: impl Into<String>) -> PyErr {
 }
 
 pub(crate) fn forked() -> PyErr {
-    let message = "this process was forked from one that had used btlightning, whose threads are not here; \
-                   start it with multiprocessing's \"spawn\" or \"forkserver\" method, or use btlightning only after the fork";
+    let message = "this object belongs to the process that this one was forked from, and its threads are not here: \
+                   make a new one in this process, or start it by multiprocessing's \"spawn\" or \"forkserver\" method";
     raise(Class::Fork, message, "forked", false)
 }
 
@@ -90,13 +90,25 @@ pub(crate) fn exiting() -> PyErr {
 
 /// An error of a call, as precise as it is.
 pub(crate) fn call(error: CallError) -> PyErr {
-    let (message, reason, retryable) = (error.to_string(), error.reason(), error.is_retryable());
-    let class = match &error {
-        CallError::TimedOut { phase: Phase::Chunk, .. } => Class::StreamTimeout,
-        CallError::TimedOut { .. } => Class::Timeout,
-        _ => class_of(&LightningError::from(error)),
+    let message = error.to_string();
+    call_in_words(error, |_| message)
+}
+
+/// An error of a published call: as precise, with a message that begins as it used to.
+pub(crate) fn published_call(error: CallError) -> PyErr {
+    call_in_words(error, LightningError::to_string)
+}
+
+fn call_in_words(error: CallError, message: impl FnOnce(&LightningError) -> String) -> PyErr {
+    let (reason, retryable) = (error.reason(), error.is_retryable());
+    let timed_out = match &error {
+        CallError::TimedOut { phase: Phase::Chunk, .. } => Some(Class::StreamTimeout),
+        CallError::TimedOut { .. } => Some(Class::Timeout),
+        _ => None,
     };
-    raise(class, message, reason, retryable)
+    let published = LightningError::from(error);
+    let class = timed_out.unwrap_or_else(|| class_of(&published));
+    raise(class, message(&published), reason, retryable)
 }
 
 /// An error of a streaming answer: what the miner says of it is a `StreamError`.

@@ -40,7 +40,9 @@ pub use packet::{
     encode_packet_frame, encode_response_frame,
 };
 pub use payload::{QuicRequest, QuicResponse};
-pub use pieces::{PayloadWriter, SHARED_BYTES_MIN, encode_packet_pieces, encode_response_pieces};
+pub use pieces::{
+    PayloadWriter, SHARED_BYTES_MIN, encode_packet_pieces, encode_payload_pieces, encode_response_pieces,
+};
 pub use reader::{Head, Reader};
 pub use scan::{
     Extent, MEMORY_BASE_BYTES, MEMORY_PER_PAYLOAD_BYTE, NESTING_MAX, ScanLimits, Scanned, ScannedBytes, scan,

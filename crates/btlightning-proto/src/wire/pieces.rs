@@ -1,6 +1,6 @@
 //! Frames in pieces: small values go into one buffer, large byte strings stand beside it as they are, uncopied.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::error::EncodeError;
 use super::frame::{FRAME_HEADER_BYTES, MessageType, header_of};
@@ -148,18 +148,42 @@ impl PayloadWriter {
     fn finish(mut self, kind: MessageType, payload_bytes_max: usize) -> Result<Vec<Bytes>, EncodeError> {
         let payload_bytes = self.frame_bytes() - FRAME_HEADER_BYTES;
         let header = header_of(kind, payload_bytes, payload_bytes_max)?.to_bytes();
-        self.pieces.push(Piece::Own(self.tail));
-        if let Some(Piece::Own(first)) = self.pieces.first_mut()
-            && let Some(place) = first.first_chunk_mut()
-        {
+        // The first piece, or the only one, is never shared.
+        let first = match self.pieces.first_mut() {
+            Some(Piece::Own(first)) => first,
+            _ => &mut self.tail,
+        };
+        if let Some(place) = first.first_chunk_mut() {
             *place = header;
         }
+        Ok(self.into_pieces())
+    }
+
+    fn into_pieces(mut self) -> Vec<Bytes> {
+        self.pieces.push(Piece::Own(self.tail));
         let bytes = |piece| match piece {
             Piece::Own(bytes) => bytes.into(),
             Piece::Shared(bytes) => bytes,
         };
-        Ok(self.pieces.into_iter().map(bytes).collect())
+        self.pieces.into_iter().map(bytes).collect()
     }
+}
+
+/// A payload without frame and envelope, in pieces: to keep it, or to look at it. `write_data` writes one map with string
+/// keys.
+///
+/// # Errors
+/// What `write_data` returns; [`EncodeError::NotAMap`].
+pub fn encode_payload_pieces<E: From<EncodeError>>(
+    write_data: impl FnOnce(&mut PayloadWriter) -> Result<(), E>,
+) -> Result<Vec<Bytes>, E> {
+    let mut writer = PayloadWriter::begin();
+    writer.data(write_data)?;
+    let mut pieces = writer.into_pieces();
+    if let Some(first) = pieces.first_mut() {
+        first.advance(FRAME_HEADER_BYTES);
+    }
+    Ok(pieces)
 }
 
 /// The frame of a request, in pieces. `write_data` writes the data: one map with string keys.
@@ -270,6 +294,23 @@ mod tests {
         ]);
         assert!(answer.success());
         assert_eq!(super::super::decode_map(answer.data()).expect("a map")["all"], all);
+    }
+
+    #[test]
+    fn a_payload_stands_alone() {
+        let large = Bytes::from(vec![7; SHARED_BYTES_MIN]);
+        let pieces = encode_payload_pieces::<EncodeError>(|out| {
+            out.map_len(1)?;
+            out.str("large")?;
+            out.bin_shared(large.clone())
+        })
+        .expect("a payload");
+        assert_eq!(pieces[1].as_ptr(), large.as_ptr());
+        let payload = pieces.concat();
+        let scanned = super::super::Scanned::whole(&payload, &ScanLimits::trusted()).expect("one value");
+        assert_eq!(super::super::decode_map(scanned).expect("a map")["large"].as_slice(), Some(&large[..]));
+        let nothing = encode_payload_pieces::<EncodeError>(|_| Ok(()));
+        assert_eq!(nothing, Err(EncodeError::NotAMap));
     }
 
     #[test]

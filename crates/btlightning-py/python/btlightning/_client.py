@@ -75,9 +75,9 @@ class Lightning:
 
     # The calls of btlightning 0.2.
 
-    def set_validator_keypair(self, keypair_bytes: bytes) -> None:
+    def set_validator_keypair(self, keypair_seed: bytes) -> None:
         """Signs with the key pair of this 32-byte seed."""
-        self._native.set_signer(bytes(keypair_bytes))
+        self._native.set_signer(bytes(keypair_seed))
 
     def set_python_signer(self, signer_callback: Callable[[bytes], bytes]) -> None:
         """Signs by calling ``signer_callback`` with the bytes to sign; it returns the 64 bytes of the signature."""
@@ -253,6 +253,55 @@ class Lightning:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+
+class RustLightning(Lightning):
+    """The client of btlightning 0.2 by its other name, with its order of arguments."""
+
+    def __init__(
+        self,
+        wallet_hotkey: str,
+        connect_timeout_secs: float | None = None,
+        idle_timeout_secs: float | None = None,
+        keep_alive_interval_secs: float | None = None,
+        reconnect_initial_backoff_secs: float | None = None,
+        reconnect_max_backoff_secs: float | None = None,
+        reconnect_max_retries: int | None = None,
+        max_connections: int | None = None,
+        max_frame_payload_bytes: int | None = None,
+        max_stream_payload_bytes: int | None = None,
+        stream_chunk_timeout_secs: float | None = None,
+    ) -> None:
+        super().__init__(
+            wallet_hotkey,
+            connect_timeout_secs,
+            idle_timeout_secs,
+            keep_alive_interval_secs,
+            reconnect_initial_backoff_secs,
+            reconnect_max_backoff_secs,
+            reconnect_max_retries,
+            max_frame_payload_bytes,
+            max_stream_payload_bytes,
+            max_connections=max_connections,
+            stream_chunk_timeout_secs=stream_chunk_timeout_secs,
+        )
+
+    def query_axon(
+        self,
+        axon_data: MinerAddress,
+        request_data: SynapseRequest,
+        timeout_secs: float | None = None,
+    ) -> SynapseResponse:
+        """As :meth:`Lightning.query_axon`."""
+        return self._native.query_axon(axon_data, request_data, timeout_secs)
+
+    def query_axon_stream(self, axon_data: MinerAddress, request_data: SynapseRequest) -> Stream:
+        """As :meth:`Lightning.query_axon_stream`."""
+        return Stream(self._native.query_axon_stream(axon_data, request_data))
+
+    def close_all_connections(self) -> None:
+        """As :meth:`Lightning.close`."""
         self.close()
 
 

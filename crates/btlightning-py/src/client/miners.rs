@@ -1,7 +1,7 @@
 //! Ways to name a miner from Python.
 
 use btlightning::{Hotkey, HotkeyError, NamesMiner, PeerAddr, QuicAxonInfo as Axon};
-use pyo3::exceptions::{PyKeyError, PyTypeError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
@@ -85,7 +85,7 @@ pub(super) fn axon(miner: &Bound<'_, PyAny>) -> PyResult<Axon> {
         return Ok(Axon::new(hotkey.clone(), ip.clone(), *port, *protocol));
     }
     if let Ok(dict) = miner.cast::<PyDict>() {
-        let field = |name: &'static str| dict.get_item(name)?.ok_or_else(|| PyKeyError::new_err(name));
+        let field = |name: &'static str| super::required(dict, name);
         let protocol = dict.get_item("protocol")?;
         return Ok(Axon::new(
             field("hotkey")?.extract()?,

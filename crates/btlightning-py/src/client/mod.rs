@@ -12,12 +12,13 @@ mod timings;
 use std::sync::Arc;
 
 use btlightning::raw::RawRequest;
-use btlightning::{CallOptions, LightningClient};
+use btlightning::{CallOptions, LightningClient, LightningError};
+use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::bridge::{self, On};
-use crate::process::{self, Here};
+use crate::process::{self, Here, Open};
 use crate::{errors, signers, values};
 
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -43,8 +44,9 @@ impl Client {
         process::runtime()?;
         let config = config::read(options)?;
         let inner = py.detach(|| LightningClient::with_config(wallet_hotkey, config));
-        let inner = inner.map_err(|error| errors::published(&error))?;
-        Ok(Self { inner: Here::new(Arc::new(inner)) })
+        let inner = Arc::new(inner.map_err(|error| errors::published(&error))?);
+        process::closed_at_exit(Open::Client(Arc::downgrade(&inner)));
+        Ok(Self { inner: Here::new(inner) })
     }
 
     /// Who signs: a seed of 32 bytes, or what is called with the bytes to sign.
@@ -100,12 +102,20 @@ impl Client {
     }
 }
 
+/// What a dict has under a name, in the published words where it has nothing.
+fn required<'py>(dict: &Bound<'py, PyDict>, name: &'static str) -> PyResult<Bound<'py, PyAny>> {
+    dict.get_item(name)?.ok_or_else(|| PyKeyError::new_err(format!("Missing '{name}' field")))
+}
+
 /// Seconds as Python counts them. Anything that is no duration is a `ValueError`.
 fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<std::time::Duration>> {
     let Some(value) = value else { return Ok(None) };
     match std::time::Duration::try_from_secs_f64(value) {
         Ok(duration) if !duration.is_zero() => Ok(Some(duration)),
-        _ => Err(errors::config(format!("{name} must be a positive number of seconds, not {value}"))),
+        _ => {
+            let message = format!("{name} must be a finite positive number, got {value}");
+            Err(errors::published(&LightningError::Config(message)))
+        }
     }
 }
 

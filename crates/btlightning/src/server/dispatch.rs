@@ -187,6 +187,7 @@ pub(super) fn log_failure<T>(session: &Session, name: &str, outcome: &Outcome<T>
     let hush = &session.shared.hush.handlers;
     match outcome {
         Outcome::Done(_) => {}
+        Outcome::Failed(failure) if failure.is_logged() => {}
         Outcome::Failed(failure) => hush.line(|more| {
             let words = printable_within(failure.words().as_bytes(), HANDLER_WORDS_BYTES_MAX);
             error!("Handler error for {name}: {words}{more}");

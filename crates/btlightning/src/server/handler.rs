@@ -205,17 +205,28 @@ where
 pub struct HandlerError {
     words: String,
     is_unsendable: bool,
+    is_logged: bool,
 }
 
 impl HandlerError {
     /// An answer that the handler gave and that cannot be put on the wire: the caller reads
     /// `internal serialization error`.
     pub fn unsendable(why: impl Display) -> Self {
-        Self { words: why.to_string(), is_unsendable: true }
+        Self { words: why.to_string(), is_unsendable: true, is_logged: false }
+    }
+
+    /// The same failure, of a handler that has logged it already, better than the server could: it is not logged twice.
+    #[must_use]
+    pub fn logged(self) -> Self {
+        Self { is_logged: true, ..self }
     }
 
     pub(super) fn is_unsendable(&self) -> bool {
         self.is_unsendable
+    }
+
+    pub(super) fn is_logged(&self) -> bool {
+        self.is_logged
     }
 
     /// The words.
@@ -227,6 +238,6 @@ impl HandlerError {
 // HandlerError itself is not Display, or this would conflict with the conversion of a type into itself.
 impl<E: Display> From<E> for HandlerError {
     fn from(error: E) -> Self {
-        Self { words: error.to_string(), is_unsendable: false }
+        Self { words: error.to_string(), is_unsendable: false, is_logged: false }
     }
 }

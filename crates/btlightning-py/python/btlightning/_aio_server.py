@@ -1,0 +1,113 @@
+"""The miner's side for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ._handlers import is_async
+from ._loop import awaited, bridge
+from ._server_base import HANDLER_THREADS, ServerBase, ServerOptions
+from ._workers import Tasks
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+#: How long an asynchronous resolver may take, in seconds.
+_RESOLVER_PATIENCE = 60.0
+
+
+class AsyncLightningServer(ServerBase):
+    """A miner: answers validators' requests, for asyncio.
+
+    >>> server = AsyncLightningServer(port=8443, signer=seed)
+    >>> @server.handler("Ask")
+    ... async def ask(data, caller):
+    ...     return {"answer": await think(data["question"], caller.remaining)}
+    >>> async with server:
+    ...     await server.serve_forever()
+
+    Arguments are those of :class:`LightningServer`, the settings those of :class:`ServerOptions`. Handlers that are ``async
+    def`` run as tasks in the event loop that the server was started in; plain functions run on threads, and stall nothing.
+    Resolvers may be either; an asynchronous one has 60 s.
+    """
+
+    def __init__(
+        self,
+        miner_hotkey: str | None = None,
+        host: str = "0.0.0.0",
+        port: int = 8443,
+        *,
+        signer: object = None,
+        handler_threads: int = HANDLER_THREADS,
+        **options: Unpack[ServerOptions],
+    ) -> None:
+        super().__init__(miner_hotkey, host, port, signer, handler_threads, options)
+        self._tasks: Tasks | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def start(self) -> None:
+        """Binds the socket; connections are accepted by :meth:`serve_forever`. Cancelled, it starts nothing.
+
+        Raises :class:`ConfigError` when the host is no address, or the address cannot be bound. A port that this server has
+        just been stopped on is waited for, up to 2 s.
+        """
+        await awaited(self._native.start)
+        self._loop, way = bridge()
+        self._tasks = Tasks(self._loop, own=False)
+        self._native.open_tasks(way, self._tasks.begin, self._tasks.cancel)
+        self._started()
+
+    async def serve_forever(self) -> None:
+        """Accepts connections until the server is stopped, and the stop is complete. Where a permit or an allowed address is
+        required, nobody is accepted before the resolver has answered for the first time.
+
+        Cancelled, as by Ctrl-C under ``asyncio.run``, it stops the server first. Raises :class:`ConfigError` before
+        :meth:`start`, and when a resolver is missing.
+        """
+        try:
+            await awaited(self._native.serve)
+        except asyncio.CancelledError:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stops: nothing new is accepted, answers in flight may finish within ``shutdown_grace_secs``, then every connection
+        is closed, and handlers that still run are cancelled. Returns when that is done; at once if the server does not
+        run. Cancelled, it goes on by itself. The server may be started again.
+        """
+        self._stopping()
+        tasks, self._tasks = self._tasks, None
+        try:
+            await awaited(self._native.stop)
+        finally:
+            if tasks is not None:
+                await tasks.end()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        try:
+            self._native.serve_in_background()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def _resolver(self, callback: Callable[[], Any]) -> Callable[[], Any]:
+        if not is_async(callback):
+            return super()._resolver(callback)
+
+        def resolve() -> Any:
+            if self._loop is None:
+                raise RuntimeError("the server was not started in an event loop")
+            asked: Coroutine[Any, Any, Any] = callback()
+            return asyncio.run_coroutine_threadsafe(asked, self._loop).result(_RESOLVER_PATIENCE)
+
+        return resolve
