@@ -114,7 +114,9 @@ enum Woken<T> {
     Look,
 }
 
-/// Counts a thread that waits, the GIL released; the exit waits for it to end, and sees to it that it is woken.
+/// Counts a thread that the exit waits for: one that waits in here, the GIL released, and is woken; or one that runs
+/// Python from in here, and is soon done. CPython before 3.14 unwinds threads that come for the GIL later, which must not
+/// go through Rust's frames.
 pub(crate) struct Waiting;
 
 impl Waiting {
