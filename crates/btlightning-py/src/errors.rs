@@ -79,8 +79,8 @@ pub(crate) fn serialization(message: impl Into<String>) -> PyErr {
 }
 
 pub(crate) fn forked() -> PyErr {
-    let message = "this process was forked from one that had used btlightning, whose threads are not here; \
-                   start it with multiprocessing's \"spawn\" or \"forkserver\" method, or use btlightning only after the fork";
+    let message = "this object belongs to the process that this one was forked from, and its threads are not here: \
+                   make a new one in this process, or start it by multiprocessing's \"spawn\" or \"forkserver\" method";
     raise(Class::Fork, message, "forked", false)
 }
 

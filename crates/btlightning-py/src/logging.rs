@@ -18,7 +18,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use crate::process;
+use crate::process::PerProcess;
 
 /// How many lines wait for Python at most; later ones are counted and dropped.
 const LINES_MAX: usize = 8192;
@@ -51,17 +51,13 @@ const OFF: i32 = i32::MAX;
 /// The least level of each logger.
 static LEVELS: [AtomicI32; LOGGERS.len()] = [const { AtomicI32::new(WARNING) }; LOGGERS.len()];
 
-static INSTALLED: AtomicBool = AtomicBool::new(false);
+static INSTALLED: PerProcess<AtomicBool> =
+    PerProcess([const { AtomicBool::new(false) }; PerProcess::<AtomicBool>::GENERATIONS]);
 
-static QUEUE: Mutex<Queue> = Mutex::new(Queue {
-    lines: VecDeque::new(),
-    dropped: 0,
-    is_fetched: false,
-    is_closed: false,
-    is_drained: false,
-});
+static QUEUE: PerProcess<Mutex<Queue>> =
+    PerProcess([const { Mutex::new(Queue::new()) }; PerProcess::<Queue>::GENERATIONS]);
 /// Rung when there are lines, when the queue is closed, and when it is drained.
-static BELL: Condvar = Condvar::new();
+static BELL: PerProcess<Condvar> = PerProcess([const { Condvar::new() }; PerProcess::<Condvar>::GENERATIONS]);
 
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("LOGGERS", PyTuple::new(module.py(), LOGGERS)?)?;
@@ -133,10 +129,6 @@ fn log_lines(py: Python<'_>) -> Option<Vec<LineTuple>> {
 /// What is logged from now on: the least level of each of [`LOGGERS`], by Python's numbers.
 #[pyfunction]
 fn set_log_levels(levels: [i32; LOGGERS.len()]) {
-    // In a forked child the locks within may be held by threads that it does not have.
-    if !process::is_here() {
-        return;
-    }
     let mut changed = false;
     for (current, level) in LEVELS.iter().zip(levels) {
         changed |= current.swap(level, Ordering::Relaxed) != level;
@@ -153,6 +145,12 @@ struct Queue {
     is_fetched: bool,
     is_closed: bool,
     is_drained: bool,
+}
+
+impl Queue {
+    const fn new() -> Self {
+        Self { lines: VecDeque::new(), dropped: 0, is_fetched: false, is_closed: false, is_drained: false }
+    }
 }
 
 fn queue() -> MutexGuard<'static, Queue> {
@@ -230,9 +228,6 @@ impl Subscriber for ToPython {
     }
 
     fn event(&self, event: &Event<'_>) {
-        if !process::is_here() {
-            return;
-        }
         let mut words = Words::default();
         event.record(&mut words);
         let thread = std::thread::current().name().unwrap_or_default().to_owned();

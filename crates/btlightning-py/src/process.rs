@@ -1,13 +1,18 @@
 //! What a process has one of: the runtime, and the rules of waiting, forking and exiting.
+//!
+//! A process that was forked from one with a runtime has none of its threads, and any lock may be held for ever by one of
+//! them. So whatever is shared by a process exists once for each *generation* of processes, objects of an older generation
+//! are refused and not even dropped, and objects that the child makes for itself work.
 
 use std::ops::Deref;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
+use btlightning::{LightningClient, LightningServer};
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use crate::errors;
 
@@ -17,26 +22,51 @@ const SIGNALS_EVERY: Duration = Duration::from_millis(50);
 /// The most threads that do I/O. Python programs are held up by the GIL long before these are.
 const IO_THREADS_MOST: usize = 4;
 
-/// How long the exit waits for threads that wait for the network, at most.
-const EXIT_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the exit waits for peers to hear of it, and for threads that wait for work, at most.
+const EXIT_PATIENCE: Duration = Duration::from_secs(1);
 
-static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-/// The process whose the runtime is; 0 before there is one.
-static PID: AtomicU32 = AtomicU32::new(0);
+/// How many times in a row a process with a runtime may fork and the child make a runtime of its own.
+const GENERATIONS: usize = 16;
+
+/// How often a process in this process's ancestry was forked while it had a runtime.
+static GENERATION: AtomicUsize = AtomicUsize::new(0);
+static RUNTIME: PerProcess<OnceLock<Runtime>> = PerProcess([const { OnceLock::new() }; GENERATIONS]);
+/// Who has connections that the exit closes.
+static OPEN: PerProcess<Mutex<Vec<Open>>> = PerProcess([const { Mutex::new(Vec::new()) }; GENERATIONS]);
+/// How many threads the exit waits for.
+static WAITING: PerProcess<AtomicUsize> = PerProcess([const { AtomicUsize::new(0) }; GENERATIONS]);
 static EXITING: AtomicBool = AtomicBool::new(false);
-/// How many threads wait in here, the GIL released.
-static WAITING: AtomicUsize = AtomicUsize::new(0);
-/// Wakes them all, once, at the exit.
-static EXIT: Notify = Notify::const_new();
 
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(forked, module)?)?;
     module.add_function(wrap_pyfunction!(shutdown, module)?)
+}
+
+/// A static value that every generation of processes has for itself.
+pub(crate) struct PerProcess<T>(pub(crate) [T; GENERATIONS]);
+
+impl<T> PerProcess<T> {
+    /// One for each generation.
+    pub(crate) const GENERATIONS: usize = GENERATIONS;
+}
+
+impl<T> Deref for PerProcess<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // Beyond the last generation nothing is made, so nothing of what the last one has is used.
+        &self.0[generation().min(GENERATIONS - 1)]
+    }
+}
+
+fn generation() -> usize {
+    GENERATION.load(Ordering::Acquire)
 }
 
 /// The runtime of this process.
 ///
 /// # Errors
-/// `ForkError` in a child that was forked from a process with a runtime: its threads are not there.
+/// `ForkError` after too many forks; `ClosedError` while the interpreter exits; what a signal handler raises.
 pub(crate) fn runtime() -> PyResult<&'static Handle> {
     check_here()?;
     if let Some(runtime) = RUNTIME.get() {
@@ -50,25 +80,18 @@ pub(crate) fn runtime() -> PyResult<&'static Handle> {
         .enable_all()
         .build()
         .map_err(|error| errors::config(format!("no I/O threads: {error}")))?;
-    PID.store(std::process::id(), Ordering::Release);
     // Lost only to another thread that has just made its own.
-    let handle = RUNTIME.get_or_init(|| runtime).handle();
+    let runtime = RUNTIME.get_or_init(|| runtime).handle();
     crate::logging::install()?;
-    Ok(handle)
-}
-
-/// Whether this process is the one that the runtime, if there is one, was made in.
-pub(crate) fn is_here() -> bool {
-    let pid = PID.load(Ordering::Acquire);
-    pid == 0 || pid == std::process::id()
+    Ok(runtime)
 }
 
 /// Refuses to go on where nothing works.
 ///
 /// # Errors
-/// `ForkError` in a forked child; `LightningError` while the interpreter exits.
+/// `ForkError` after too many forks; `ClosedError` while the interpreter exits.
 pub(crate) fn check_here() -> PyResult<()> {
-    if !is_here() {
+    if generation() >= GENERATIONS {
         return Err(errors::forked());
     }
     if EXITING.load(Ordering::Acquire) {
@@ -79,44 +102,33 @@ pub(crate) fn check_here() -> PyResult<()> {
 
 /// Waits for `work` with the GIL released. Python's signal handlers run meanwhile; when one raises, the work is dropped.
 ///
+/// A thread that still waits when the interpreter exits is a daemon, and never comes back: whatever it would find then, an
+/// error in the middle of the exit would not be its program's fault.
+///
 /// # Errors
-/// What a signal handler raises (`KeyboardInterrupt`); what [`check_here`] says, also when the exit begins meanwhile.
+/// What a signal handler raises (`KeyboardInterrupt`); what [`check_here`] says.
 pub(crate) fn wait<T: Send>(py: Python<'_>, work: impl Future<Output = T> + Send) -> PyResult<T> {
     let runtime = runtime()?;
     let mut work = std::pin::pin!(work);
     loop {
         let outcome = py.detach(|| {
-            let _waiting = Waiting::begin();
-            runtime.block_on(async {
-                let exit = EXIT.notified();
-                if EXITING.load(Ordering::Acquire) {
-                    return Woken::Exit;
-                }
-                tokio::select! {
-                    biased;
-                    done = work.as_mut() => Woken::Done(done),
-                    () = exit => Woken::Exit,
-                    () = tokio::time::sleep(SIGNALS_EVERY) => Woken::Look,
-                }
-            })
+            let outcome =
+                runtime.block_on(async { tokio::time::timeout(SIGNALS_EVERY, work.as_mut()).await });
+            while EXITING.load(Ordering::Acquire) {
+                std::thread::park();
+            }
+            outcome
         });
         match outcome {
-            Woken::Done(done) => return Ok(done),
-            Woken::Exit => return Err(errors::exiting()),
-            Woken::Look => py.check_signals()?,
+            Ok(done) => return Ok(done),
+            Err(_) => py.check_signals()?,
         }
     }
 }
 
-enum Woken<T> {
-    Done(T),
-    Exit,
-    Look,
-}
-
-/// Counts a thread that the exit waits for: one that waits in here, the GIL released, and is woken; or one that runs
-/// Python from in here, and is soon done. CPython before 3.14 unwinds threads that come for the GIL later, which must not
-/// go through Rust's frames.
+/// Counts a thread that the exit waits for: one that waits in here for work, the GIL released, and is woken; or one that
+/// runs Python from in here, and is soon done. CPython before 3.14 unwinds threads that come for the GIL later, and must
+/// not meet Rust's frames on the way.
 pub(crate) struct Waiting;
 
 impl Waiting {
@@ -132,38 +144,98 @@ impl Drop for Waiting {
     }
 }
 
-/// Called once when the interpreter exits: wakes every thread that waits here, and lets them end while they still can.
+/// Something with connections.
+pub(crate) enum Open {
+    Client(Weak<LightningClient>),
+    Server(Weak<LightningServer>),
+}
+
+impl Open {
+    fn is_gone(&self) -> bool {
+        match self {
+            Self::Client(client) => client.strong_count() == 0,
+            Self::Server(server) => server.strong_count() == 0,
+        }
+    }
+
+    async fn close(self) {
+        match self {
+            Self::Client(client) => {
+                if let Some(client) = client.upgrade() {
+                    let _ = client.close_all_connections().await;
+                }
+            }
+            Self::Server(server) => {
+                if let Some(server) = server.upgrade() {
+                    let _ = server.stop().await;
+                }
+            }
+        }
+    }
+}
+
+/// Has the exit close what is still open then, so that peers need not find out by themselves.
+pub(crate) fn closed_at_exit(open: Open) {
+    let mut all = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if all.len() == all.capacity() {
+        all.retain(|open| !open.is_gone());
+    }
+    all.push(open);
+}
+
+/// Called in a child after each fork. What the parent had is not touched any more.
+#[pyfunction]
+fn forked() {
+    if RUNTIME.get().is_some() {
+        GENERATION.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// Called once when the interpreter exits, while threads still run: connections are closed, threads that wait for work end,
+/// and the rest of the log is handed over.
 #[pyfunction]
 fn shutdown(py: Python<'_>) {
-    if !is_here() || EXITING.swap(true, Ordering::AcqRel) {
+    if check_here().is_err() {
         return;
     }
+    EXITING.store(true, Ordering::Release);
     crate::server::close();
-    EXIT.notify_waiters();
+    let Some(runtime) = RUNTIME.get() else { return };
     py.detach(|| {
-        let until = std::time::Instant::now() + EXIT_PATIENCE;
-        while WAITING.load(Ordering::Acquire) > 0 && std::time::Instant::now() < until {
-            EXIT.notify_waiters();
+        let until = Instant::now() + EXIT_PATIENCE;
+        let open = std::mem::take(&mut *OPEN.lock().unwrap_or_else(PoisonError::into_inner));
+        let closing = async {
+            open.into_iter().map(Open::close).collect::<JoinSet<()>>().join_all().await;
+        };
+        // Whoever does not hear of it in time finds out.
+        let _ = runtime.block_on(async { tokio::time::timeout(EXIT_PATIENCE, closing).await });
+        while WAITING.load(Ordering::Acquire) > 0 && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(1));
         }
     });
     crate::logging::close(py);
 }
 
-/// Something that lives on this process's runtime. In a forked child it is neither used nor dropped: its locks may be
-/// held by threads that the child does not have.
-pub(crate) struct Here<T>(Option<T>);
+/// Something that lives on the runtime of the process that made it. In a forked child it is neither used nor dropped: its
+/// locks may be held by threads that the child does not have.
+pub(crate) struct Here<T> {
+    value: Option<T>,
+    generation: usize,
+}
 
 impl<T> Here<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self(Some(value))
+        Self { value: Some(value), generation: generation() }
     }
 
     /// The value, to be used.
     ///
     /// # Errors
-    /// As [`check_here`].
+    /// `ForkError` in a forked child; otherwise as [`check_here`].
     pub(crate) fn get(&self) -> PyResult<&T> {
+        if self.generation != generation() {
+            return Err(errors::forked());
+        }
         check_here()?;
         Ok(self)
     }
@@ -173,14 +245,14 @@ impl<T> Deref for Here<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.0.as_ref().expect("taken only when dropped")
+        self.value.as_ref().expect("taken only when dropped")
     }
 }
 
 impl<T> Drop for Here<T> {
     fn drop(&mut self) {
-        if !is_here() {
-            std::mem::forget(self.0.take());
+        if self.generation != generation() {
+            std::mem::forget(self.value.take());
         }
     }
 }

@@ -37,7 +37,7 @@ pub(crate) fn from_python(signer: &Bound<'_, PyAny>) -> PyResult<Arc<dyn Signer>
 
 fn seed_of(seed: &[u8]) -> PyResult<[u8; 32]> {
     seed.try_into()
-        .map_err(|_| errors::config(format!("a seed must be exactly 32 bytes, got {}", seed.len())))
+        .map_err(|_| errors::config(format!("a seed: expected a sequence of length 32 (got {})", seed.len())))
 }
 
 /// The hotkey (SS58) that a 32-byte seed signs for.
@@ -72,9 +72,11 @@ impl Called {
             if let Err(failed) = log(py, &error) {
                 failed.write_unraisable(py, None);
             }
-            LightningError::Signing(words)
+            LightningError::Signing(format!("Python signer call failed: {words}"))
         })?;
-        let Ok(signature) = answer.extract::<PyBackedBytes>() else {
+        // Programs written for btlightning 0.2 may return a list of integers.
+        let signature = answer.extract::<PyBackedBytes>().map(|bytes| bytes.to_vec());
+        let Ok(signature) = signature.or_else(|_| answer.extract::<Vec<u8>>()) else {
             return Err(LightningError::Signing(format!(
                 "the signer returned {}, not bytes",
                 type_of(&answer)
@@ -86,7 +88,7 @@ impl Called {
                 "the signer returned {found} bytes; a signature is {SIGNATURE_BYTES}"
             )));
         }
-        Ok(signature.to_vec())
+        Ok(signature)
     }
 }
 

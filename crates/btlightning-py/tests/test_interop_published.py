@@ -26,9 +26,11 @@ class Published:
         python = os.environ.get("BTLIGHTNING_PUBLISHED_PYTHON")
         if python is None:
             pytest.skip("BTLIGHTNING_PUBLISHED_PYTHON names no interpreter with btlightning 0.2.15")
+        # Isolated, so that it cannot come by our package in the place of the published one.
         self.process = subprocess.Popen(
-            [python, str(PEER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [python, "-I", str(PEER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+        assert self.do("version") == "0.2.15"
 
     def tell(self, command: str, *arguments: Any) -> tuple[Any, ...]:
         assert self.process.stdin is not None and self.process.stdout is not None

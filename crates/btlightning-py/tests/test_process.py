@@ -158,12 +158,13 @@ print(client.query(miner, "echo", {"still": "good"}).data["still"], 'done')
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-def test_a_forked_child_is_refused_and_ends() -> None:
+def test_a_forked_child_is_refused_what_its_parent_has_and_makes_its_own() -> None:
     ends(
         """
 import os, warnings
 from btlightning import ForkError, LightningError
 warnings.simplefilter("ignore")
+chunks = client.stream(miner, "hang", {})
 read, write = os.pipe()
 child = os.fork()
 if child == 0:
@@ -173,9 +174,9 @@ if child == 0:
         lambda: client.query_axon(miner, {"synapse_type": "echo", "data": {}}),
         lambda: client.peers(),
         lambda: client.close(),
+        lambda: next(chunks),
         lambda: server.get_connection_stats(),
-        lambda: Lightning(signer=b"v" * 32),
-        lambda: LightningServer(host="127.0.0.1", port=0, signer=b"m" * 32),
+        lambda: server.stop(),
     ]:
         try:
             attempt()
@@ -184,14 +185,21 @@ if child == 0:
             assert isinstance(error, ForkError) and isinstance(error, LightningError)
             assert "spawn" in str(error) and error.reason == "forked" and not error.retryable
             said.append("refused")
-    del client, server
+    del client, chunks
+    own = Lightning(signer=b"v" * 32)
+    own.initialize_connections([miner])
+    said.append(own.query(miner, "echo", {"own": "works"}).data["own"])
+    with LightningServer(host="127.0.0.1", port=0, signer=b"o" * 32) as other:
+        other.register("echo", lambda data: data)
+        where = {"hotkey": other.hotkey, "ip": "127.0.0.1", "port": other.port}
+        said.append(own.query(where, "echo", {"own": "works"}).data["own"])
     os.write(write, " ".join(said).encode())
     import sys
     sys.exit(0)
 _, status = os.waitpid(child, 0)
 print(os.read(read, 1000).decode(), status, client.query(miner, "echo", {"a": 1}).data["a"], 'done')
 """,
-        "refused refused refused refused refused refused refused 0 1 done",
+        "refused refused refused refused refused refused refused works works 0 1 done",
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from btlightning import _native
-from btlightning._errors import ConfigError, LightningError, SigningError
+from btlightning._errors import ConfigError, SigningError, WalletError
 from btlightning._signers import from_wallet_files, resolve
 
 ALICE_SEED = bytes.fromhex("e5be9a5092b81bca64be81d212e7f2f9eba183bb7a90954f7b76361f6edb5c0a")
@@ -70,7 +70,7 @@ def test_a_seed_in_any_of_its_forms_stays_a_seed(seed: object) -> None:
 @pytest.mark.parametrize("length", [0, 31, 33, 64])
 def test_a_seed_of_another_length_is_refused(length: int) -> None:
     for call in (resolve, _native.hotkey_of_seed, lambda seed: _native.sign(seed, b"")):
-        with pytest.raises(ConfigError, match=f"32 bytes, got {length}"):
+        with pytest.raises(ConfigError, match=rf"expected a sequence of length 32 \(got {length}\)"):
             call(bytes(length))
 
 
@@ -103,8 +103,9 @@ def test_a_callable_gets_the_message_and_its_answer_is_the_signature() -> None:
     assert seen == [MESSAGE] and type(seen[0]) is bytes
 
 
-def test_a_bytearray_is_a_signature_too() -> None:
-    assert _native.sign(lambda _: bytearray(64), b"") == bytes(64)  # type: ignore[arg-type, return-value]
+@pytest.mark.parametrize("form", [bytearray, memoryview, list, tuple])
+def test_a_signature_may_be_any_sequence_of_bytes(form: Callable[[bytes], Any]) -> None:
+    assert _native.sign(lambda _: form(bytes(64)), b"") == bytes(64)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +140,7 @@ def test_an_exception_is_a_signing_error_and_its_traceback_is_logged(caplog: pyt
             raise OSError("the token is not plugged in") from error
 
     with caplog.at_level(logging.ERROR, "btlightning.signing"):
-        with pytest.raises(SigningError, match="OSError: the token is not plugged in"):
+        with pytest.raises(SigningError, match="Python signer call failed: OSError: the token is not plugged in"):
             _native.sign(sign, MESSAGE)
     [record] = caplog.records
     assert record.name == "btlightning.signing"
@@ -209,14 +210,14 @@ def test_a_wallet_signs_with_its_hotkey(tmp_path: Path) -> None:
 
 
 def test_a_wallet_without_a_hotkey_is_a_signing_error_that_says_which(tmp_path: Path) -> None:
-    with pytest.raises(SigningError, match="'validator' with hotkey 'second'"):
+    with pytest.raises(WalletError, match="'validator' with hotkey 'second'"):
         resolve(bittensor_wallet.Wallet("validator", "second", str(tmp_path)))
 
 
 def test_a_locked_wallet_is_never_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BT_WALLET_PASSWORD", raising=False)
     name, path, hotkey = keyfile(tmp_path, content=ENCRYPTED)
-    with pytest.raises(SigningError, match=r"encrypted.*BT_WALLET_PASSWORD.*BT_PW_.*wallet\.hotkey"):
+    with pytest.raises(WalletError, match=r"encrypted.*BT_WALLET_PASSWORD.*BT_PW_.*wallet\.hotkey"):
         resolve(bittensor_wallet.Wallet(name, hotkey, path))
 
 
@@ -291,12 +292,12 @@ def test_a_key_that_is_kept_otherwise_is_the_official_packages_to_read(tmp_path:
     ],
 )
 def test_a_file_that_is_no_hotkey_says_so(tmp_path: Path, content: bytes, words: str) -> None:
-    with pytest.raises(SigningError, match=words):
+    with pytest.raises(WalletError, match=words):
         from_wallet_files(*keyfile(tmp_path, content=content))
 
 
 def test_a_missing_file_says_which(tmp_path: Path) -> None:
-    with pytest.raises(SigningError, match="validator/hotkeys/other.*No such file"):
+    with pytest.raises(WalletError, match="validator/hotkeys/other.*No such file"):
         from_wallet_files("validator", str(tmp_path), "other")
 
 
@@ -304,7 +305,7 @@ def test_a_missing_file_says_which(tmp_path: Path) -> None:
 def test_a_name_does_not_lead_out_of_the_wallet(tmp_path: Path, name: str) -> None:
     _, path, hotkey = keyfile(tmp_path, secretSeed="0x" + ALICE_SEED.hex())
     for names in ((name, path, hotkey), ("validator", path, name)):
-        with pytest.raises(SigningError, match="is no name of"):
+        with pytest.raises(WalletError, match="is no name of"):
             from_wallet_files(*names)
 
 
@@ -344,10 +345,10 @@ def test_an_encrypted_file_without_a_password_is_never_asked_for(
     monkeypatch.delenv("BT_WALLET_PASSWORD", raising=False)
     where = keyfile(tmp_path, content=ENCRYPTED)
     name, _ = variable_of(tmp_path)
-    with pytest.raises(SigningError, match=f"encrypted, and neither BT_WALLET_PASSWORD nor {name} is set"):
+    with pytest.raises(WalletError, match=f"encrypted, and neither BT_WALLET_PASSWORD nor {name} is set"):
         from_wallet_files(*where)
     monkeypatch.setenv(name, "as it is typed!")
-    with pytest.raises(SigningError, match=f"{name} holds no password"):
+    with pytest.raises(WalletError, match=f"{name} holds no password"):
         from_wallet_files(*where)
 
 
@@ -356,10 +357,10 @@ def test_an_encrypted_file_without_the_official_packages_says_what_to_install(tm
 import sys
 sys.modules["bittensor_wallet"] = sys.modules["bittensor_core"] = None
 from btlightning._signers import from_wallet_files
-from btlightning._errors import SigningError
+from btlightning._errors import WalletError
 try:
     from_wallet_files(*sys.argv[1:])
-except SigningError as error:
+except WalletError as error:
     print(error)
 """
     where = keyfile(tmp_path, content=ENCRYPTED)
@@ -373,5 +374,6 @@ def test_nothing_here_imports_the_official_packages() -> None:
     assert shown.stdout.strip() == "[]", shown
 
 
-def test_the_errors_are_the_packages_own() -> None:
-    assert issubclass(SigningError, LightningError) and issubclass(ConfigError, ValueError)
+def test_a_wallets_error_is_a_signing_error_and_a_value_error() -> None:
+    # Both what it is and what btlightning 0.2 raised.
+    assert issubclass(WalletError, SigningError) and issubclass(WalletError, ValueError)

@@ -28,14 +28,18 @@ def axon(server: LightningServer | AsyncLightningServer) -> AxonInfo:
     return {"hotkey": server.hotkey, "ip": "127.0.0.1", "port": server.port}
 
 
+#: All validators of the tests come from one address.
+HANDSHAKES: dict[str, Any] = {"max_handshake_attempts_per_minute": 100_000}
+
+
 def new_server(seed: bytes = MINER, **options: Any) -> LightningServer:
     """A server on a free port, which is not started."""
-    return LightningServer(host="127.0.0.1", port=0, signer=seed, **options)
+    return LightningServer(host="127.0.0.1", port=0, signer=seed, **{**HANDSHAKES, **options})
 
 
 def new_async_server(seed: bytes = MINER, **options: Any) -> AsyncLightningServer:
     """A server on a free port, which is not started."""
-    return AsyncLightningServer(host="127.0.0.1", port=0, signer=seed, **options)
+    return AsyncLightningServer(host="127.0.0.1", port=0, signer=seed, **{**HANDSHAKES, **options})
 
 
 def new_client(seed: bytes = VALIDATOR, **options: Any) -> Lightning:

@@ -9,8 +9,8 @@
 //! memory that it would take as dynamic values, before a reader can be put to it.
 
 pub use btlightning_proto::wire::{
-    DecodeError, EncodeError, Head, NESTING_MAX, PayloadWriter, Reader, SHARED_BYTES_MIN, ScanLimits, Scanned,
-    ScannedBytes, encode_payload_pieces,
+    DecodeError, EncodeError, Head, NESTING_MAX, PayloadWriter, Reader, SHARED_BYTES_MIN, ScanLimits,
+    Scanned, ScannedBytes, encode_payload_pieces,
 };
 
 pub use crate::client::{RawReply, RawRequest};

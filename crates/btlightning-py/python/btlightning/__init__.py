@@ -1,13 +1,19 @@
-"""QUIC transport for Bittensor: one authenticated, encrypted, persistent connection per validator and miner."""
+"""QUIC transport for Bittensor: one authenticated, encrypted, persistent connection per validator and miner.
+
+A validator is a :class:`Lightning`, or with asyncio an :class:`AsyncLightning`: it holds a connection to each of many miners
+and asks them things. A miner is a :class:`LightningServer` or an :class:`AsyncLightningServer`: it answers. Both are known by
+their sr25519 hotkeys. Programs written for btlightning 0.2 run unchanged.
+"""
 
 from __future__ import annotations
 
 import atexit
+import os
 
 from . import _native
-from ._aio_client import AsyncLightning
+from ._aio_client import AsyncAnswers, AsyncLightning, AsyncStream
 from ._aio_server import AsyncLightningServer
-from ._client import Lightning, RustLightning
+from ._client import Answers, Lightning, RustLightning, Stream
 from ._errors import (
     ClosedError,
     ConfigError,
@@ -23,24 +29,81 @@ from ._errors import (
     StreamTimeoutError,
     TransportError,
     UnsupportedTypeError,
+    WalletError,
 )
 from ._logging import refresh_log_level
-from ._native import Caller, Peer, QuicAxonInfo, Timings
+from ._native import Caller, Ext, Peer, QuicAxonInfo, Timings, decode_payload, encode_payload, hotkey_of_seed
+from ._options import ClientOptions
 from ._server import LightningServer, RustLightningServer
-from ._server_base import ServerOptions
 from ._types import (
     Answer,
     AxonInfo,
     ClientConnectionStats,
+    Miner,
+    MinerAddress,
     Reply,
     ServerConnectionStats,
     SynapseRequest,
     SynapseResponse,
 )
 
+__all__ = [
+    "LIGHTNING_AVAILABLE",
+    "Answer",
+    "Answers",
+    "AsyncAnswers",
+    "AsyncLightning",
+    "AsyncLightningServer",
+    "AsyncStream",
+    "AxonInfo",
+    "Caller",
+    "ClientConnectionStats",
+    "ClientOptions",
+    "ClosedError",
+    "ConfigError",
+    "Ext",
+    "ForkError",
+    "HandlerError",
+    "HandshakeError",
+    "Lightning",
+    "LightningConnectionError",
+    "LightningError",
+    "LightningServer",
+    "LightningTimeoutError",
+    "Miner",
+    "MinerAddress",
+    "Peer",
+    "PyStreamingResponse",
+    "QuicAxonInfo",
+    "Reply",
+    "RustLightning",
+    "RustLightningServer",
+    "SerializationError",
+    "ServerConnectionStats",
+    "SigningError",
+    "Stream",
+    "StreamError",
+    "StreamTimeoutError",
+    "SynapseRequest",
+    "SynapseResponse",
+    "Timings",
+    "TransportError",
+    "UnsupportedTypeError",
+    "__version__",
+    "decode_payload",
+    "encode_payload",
+    "hotkey_of_seed",
+    "refresh_log_level",
+]
+
 __version__ = _native.__version__
 
 #: Always true. Programs written for btlightning 0.2 ask.
 LIGHTNING_AVAILABLE = True
 
+#: The published name of :class:`Stream`.
+PyStreamingResponse = Stream
+
 atexit.register(_native.shutdown)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_native.forked)

@@ -153,7 +153,7 @@ class Failures:
             if request.kind != "resolve" and not is_the_end and (more := self._may_say()) is not None:
                 self._say(request.name, error, words, more)
         finally:
-            request.fail(words, unsendable=isinstance(error, UnsendableError))
+            request.fail(words)
 
     def _say(self, name: str, error: BaseException, words: str, more: str) -> None:
         if isinstance(error, UnfitError):

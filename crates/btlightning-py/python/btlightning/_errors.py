@@ -56,6 +56,10 @@ class SigningError(LightningError, RuntimeError):
     """No signature could be made."""
 
 
+class WalletError(SigningError, ConfigError):
+    """A wallet has no sr25519 hotkey that can be used: it is not there, or it is locked."""
+
+
 class HandlerError(LightningError, RuntimeError):
     """The miner answered that it failed."""
 

@@ -171,8 +171,8 @@ class ServerBase:
         event loop of :class:`AsyncLightningServer`, or in one that :class:`LightningServer` keeps for it; it is cancelled
         when the caller leaves or the time is up. A plain function then runs on, and its answer is dropped.
 
-        A function that raises fails its request: the caller reads ``request processing failed``, and the logger
-        ``btlightning.server`` has the traceback. What is returned and cannot be sent is ``internal serialization error``.
+        A function that raises, or returns what cannot be sent, fails its request: the caller reads ``request processing
+        failed``, of a stream ``stream processing failed``, and the logger ``btlightning.server`` says why.
         """
         handler = describe(function, streams)
         self._native.register(

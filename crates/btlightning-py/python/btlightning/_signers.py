@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from . import _native
-from ._errors import ConfigError, SigningError
+from ._errors import ConfigError, SigningError, WalletError
 
 NativeSigner: TypeAlias = "bytes | Callable[[bytes], bytes]"
 """A seed of 32 bytes, with which Rust signs alone; or a callable that gets the message and returns the 64 bytes."""
@@ -44,8 +44,8 @@ def resolve(signer: object) -> tuple[NativeSigner, str | None]:
     Nothing is asked on the terminal: the password of a wallet whose hotkey is encrypted is that of the environment (see
     :func:`from_wallet_files`), unless the wallet is unlocked already.
 
-    Raises :class:`ConfigError` for what cannot be a signer, and for keys that are not sr25519; :class:`SigningError` when
-    the wallet's hotkey is not there or cannot be unlocked, and when a key pair has no private key.
+    Raises :class:`ConfigError` for what cannot be a signer, and for keys that are not sr25519; :class:`WalletError` when
+    the wallet's hotkey is not there or cannot be unlocked; :class:`SigningError` when a key pair has no private key.
     """
     if isinstance(signer, (bytes, bytearray, memoryview)):
         seed = bytes(signer)
@@ -85,11 +85,11 @@ def from_wallet_files(
     ``BT_WALLET_PASSWORD``. Decrypting takes some seconds and 512 MiB, by the design of the files, and those packages do
     it with the GIL held; nothing is asked on the terminal.
 
-    Raises :class:`SigningError` when there is no sr25519 private key to be had, saying why.
+    Raises :class:`WalletError` when there is no sr25519 private key to be had, saying why.
     """
     for what, name in (("wallet", wallet_name), ("hotkey", hotkey_name)):
         if not name or name in (".", "..") or any(mark in name for mark in "/\\\0"):
-            raise SigningError(f"{name!r} is no name of a {what}", "signing_failed")
+            raise WalletError(f"{name!r} is no name of a {what}", "signing_failed")
     path = os.path.join(os.path.expanduser(wallet_path), wallet_name, "hotkeys", hotkey_name)
     data = _read(path)
     if data.startswith(_ENCRYPTED):
@@ -109,12 +109,12 @@ def _hotkey_of_wallet(wallet: Any) -> object:
     where = f"the wallet {getattr(wallet, 'name', '?')!r} with hotkey {getattr(wallet, 'hotkey_str', '?')!r}"
     try:
         keypair = _keypair_of_wallet(wallet)
-    except SigningError:
+    except WalletError:
         raise
     except Exception as error:
-        raise SigningError(f"no hotkey of {where}: {_words(error)}", "signing_failed") from error
+        raise WalletError(f"no hotkey of {where}: {_words(error)}", "signing_failed") from error
     if keypair is None:
-        raise SigningError(f"no hotkey of {where}", "signing_failed")
+        raise WalletError(f"no hotkey of {where}", "signing_failed")
     if not (_has(keypair, "ss58_address") and _has(keypair, "sign")):
         raise ConfigError(f"the hotkey of {where} is no key pair but {type(keypair).__name__}", "config")
     return keypair
@@ -128,9 +128,9 @@ def _keypair_of_wallet(wallet: Any) -> Any:
         return wallet.hotkey
     try:
         password = _password(file.env_var_name(), file.path)
-    except SigningError as error:
+    except WalletError as error:
         advice = "or unlock the wallet and give its key pair, wallet.hotkey"
-        raise SigningError(f"{error}; {advice}", error.reason) from None
+        raise WalletError(f"{error}; {advice}", error.reason) from None
     return wallet.get_hotkey(password)
 
 
@@ -172,9 +172,9 @@ def _read(path: str) -> bytes:
         with open(path, "rb") as file:
             data = file.read(_KEYFILE_BYTES_MAX + 1)
     except (OSError, ValueError) as error:
-        raise SigningError(f"the hotkey file {path} cannot be read: {_words(error)}", "signing_failed") from error
+        raise WalletError(f"the hotkey file {path} cannot be read: {_words(error)}", "signing_failed") from error
     if len(data) > _KEYFILE_BYTES_MAX:
-        raise SigningError(f"{path} is no hotkey file: it is too large", "signing_failed")
+        raise WalletError(f"{path} is no hotkey file: it is too large", "signing_failed")
     return data
 
 
@@ -182,23 +182,23 @@ def _of_keyfile(data: bytes, path: str) -> object:
     key = _parse(data, path)
     crypto_type = key.get("cryptoType", _SR25519)
     if crypto_type != _SR25519:
-        raise SigningError(f"the hotkey in {path} is not an sr25519 key", "signing_failed")
+        raise WalletError(f"the hotkey in {path} is not an sr25519 key", "signing_failed")
     address = key.get("ss58Address")
     if (seed := _HEX_SEED.fullmatch(str(key.get("secretSeed", "")))) is not None:
         signer = bytes.fromhex(seed[1])
         if address in (None, _native.hotkey_of_seed(signer)):
             return signer
     if not any(key.get(secret) for secret in ("secretSeed", "secretPhrase", "privateKey")):
-        raise SigningError(f"there is no private key in {path}", "signing_failed")
+        raise WalletError(f"there is no private key in {path}", "signing_failed")
     # A mnemonic or an expanded private key, which Rust here does not derive keys from.
     packages = _wallet_packages(f"the hotkey in {path} is not kept as a seed")
     try:
         keypair = packages.deserialize_keypair_from_keyfile_data(data)
         found = keypair.ss58_address
     except Exception as error:
-        raise SigningError(f"there is no hotkey in {path}: {_words(error)}", "signing_failed") from error
+        raise WalletError(f"there is no hotkey in {path}: {_words(error)}", "signing_failed") from error
     if address not in (None, found):
-        raise SigningError(f"the private key in {path} is that of {found}, and the file says {address}", "signing_failed")
+        raise WalletError(f"the private key in {path} is that of {found}, and the file says {address}", "signing_failed")
     return keypair
 
 
@@ -212,7 +212,7 @@ def _parse(data: bytes, path: str) -> Mapping[str, Any]:
         key = None
     if not isinstance(key, dict):
         # Neither the parser's words nor the content: either may be the key.
-        raise SigningError(f"{path} is no hotkey file", "signing_failed")
+        raise WalletError(f"{path} is no hotkey file", "signing_failed")
     return key
 
 
@@ -223,7 +223,7 @@ def _decrypt(data: bytes, path: str) -> bytes:
     try:
         return bytes(packages.decrypt_keyfile_data(data, password))
     except Exception as error:
-        raise SigningError(f"the hotkey in {path} cannot be decrypted: {_words(error)}", "signing_failed") from error
+        raise WalletError(f"the hotkey in {path} cannot be decrypted: {_words(error)}", "signing_failed") from error
 
 
 def _wallet_packages(why: str) -> Any:
@@ -233,7 +233,7 @@ def _wallet_packages(why: str) -> Any:
             return importlib.import_module(name)
         except ImportError:
             continue
-    raise SigningError(f"{why}, which needs another package: pip install 'btlightning[wallet]'", "signing_failed")
+    raise WalletError(f"{why}, which needs another package: pip install 'btlightning[wallet]'", "signing_failed")
 
 
 def _password(variable: str, path: str) -> str:
@@ -244,13 +244,13 @@ def _password(variable: str, path: str) -> str:
             mask = variable.encode()
             password = bytes(byte ^ mask[at % len(mask)] for at, byte in enumerate(hidden)).decode()
         except (binascii.Error, ValueError):
-            raise SigningError(
+            raise WalletError(
                 f"{variable} holds no password as the Bittensor tools write it", "signing_failed"
             ) from None
     else:
         password = os.environ.get(_PASSWORD_VARIABLE, "")
     if not password:
-        raise SigningError(
+        raise WalletError(
             f"the hotkey in {path} is encrypted, and neither {_PASSWORD_VARIABLE} nor {variable} is set",
             "signing_failed",
         )

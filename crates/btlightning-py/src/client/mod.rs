@@ -18,7 +18,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::bridge::{self, On};
-use crate::process::{self, Here};
+use crate::process::{self, Here, Open};
 use crate::{errors, signers, values};
 
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -44,8 +44,9 @@ impl Client {
         process::runtime()?;
         let config = config::read(options)?;
         let inner = py.detach(|| LightningClient::with_config(wallet_hotkey, config));
-        let inner = inner.map_err(|error| errors::published(&error))?;
-        Ok(Self { inner: Here::new(Arc::new(inner)) })
+        let inner = Arc::new(inner.map_err(|error| errors::published(&error))?);
+        process::closed_at_exit(Open::Client(Arc::downgrade(&inner)));
+        Ok(Self { inner: Here::new(inner) })
     }
 
     /// Who signs: a seed of 32 bytes, or what is called with the bytes to sign.

@@ -1,13 +1,13 @@
 //! The published calls: dicts in, dicts out.
 
-use btlightning::CallError;
 use btlightning::raw::RawReply;
+use btlightning::{CallError, CallOptions};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::{Client, call_options, miners, required, stream};
+use super::{Client, miners, required, seconds, stream};
 use crate::bridge;
 use crate::{errors, values};
 
@@ -22,7 +22,10 @@ impl Client {
         request: &Bound<'_, PyAny>,
         timeout_secs: Option<f64>,
     ) -> PyResult<Py<PyAny>> {
-        let options = call_options(timeout_secs, None)?;
+        let options = match seconds("timeout_secs", timeout_secs)? {
+            Some(timeout) => CallOptions::new().timeout(timeout),
+            None => CallOptions::new(),
+        };
         let axon = miners::axon(axon_info)?;
         let (synapse_type, data) = parts(request)?;
         let request = self.encode(&synapse_type, &data)?;
@@ -41,7 +44,7 @@ impl Client {
         let (synapse_type, data) = parts(request)?;
         let request = self.encode(&synapse_type, &data)?;
         let client = self.inner.get()?.clone();
-        let options = call_options(None, None)?;
+        let options = CallOptions::new();
         bridge::run(
             py,
             None,
@@ -51,12 +54,14 @@ impl Client {
     }
 }
 
-/// The name and the data of a request.
+/// The name and the data of a request. No data is empty data.
 fn parts<'py>(request: &Bound<'py, PyAny>) -> PyResult<(String, Bound<'py, PyAny>)> {
     let request = request
         .cast::<PyDict>()
         .map_err(|_| PyTypeError::new_err(format!("a request is a dict, not {}", request.get_type())))?;
-    Ok((required(request, "synapse_type")?.extract()?, required(request, "data")?))
+    let synapse_type = required(request, "synapse_type")?.extract()?;
+    let data = request.get_item("data")?.unwrap_or_else(|| PyDict::new(request.py()).into_any());
+    Ok((synapse_type, data))
 }
 
 fn response(py: Python<'_>, reply: Result<RawReply, CallError>) -> PyResult<Py<PyAny>> {

@@ -52,17 +52,12 @@ impl Reply {
         }
     }
 
-    /// Says that there is no outcome. `is_unsendable` is one that cannot be put on the wire. Python has logged what becomes
-    /// of a request; a resolver's words are logged by the core.
-    pub(super) fn fail(self, words: String, is_unsendable: bool) {
-        let error = |words| match is_unsendable {
-            true => HandlerError::unsendable(words).logged(),
-            false => HandlerError::from(words).logged(),
-        };
+    /// Says that there is no outcome. Python has logged what becomes of a request; a resolver's words are logged by the core.
+    pub(super) fn fail(self, words: String) {
         // An error means that nobody waits any more.
         match self {
-            Self::Once(reply) => drop(reply.send(Err(error(words)))),
-            Self::Chunks { end, .. } => drop(end.send(Err(error(words)))),
+            Self::Once(reply) => drop(reply.send(Err(HandlerError::from(words).logged()))),
+            Self::Chunks { end, .. } => drop(end.send(Err(HandlerError::from(words).logged()))),
             Self::Over(reply) => reply.send(()).unwrap_or_default(),
             Self::Permits(reply) => drop(reply.send(Err(words))),
             Self::Sources(reply) => drop(reply.send(Err(words))),

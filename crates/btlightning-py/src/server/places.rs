@@ -43,7 +43,8 @@ impl Places {
 
     /// Nothing more begins.
     pub(super) fn close(&self) {
-        let Open { threads, tasks } = std::mem::take(&mut *self.open.write().unwrap_or_else(PoisonError::into_inner));
+        let Open { threads, tasks } =
+            std::mem::take(&mut *self.open.write().unwrap_or_else(PoisonError::into_inner));
         if let Some(threads) = threads {
             threads.close();
         }

@@ -154,11 +154,10 @@ impl Request {
         sent
     }
 
-    /// Says that there is no answer, and that the log knows why. `unsendable`: there is one, which cannot be sent.
-    #[pyo3(signature = (words, *, unsendable = false))]
-    fn fail(&self, words: String, unsendable: bool) {
+    /// Says that there is no answer, and that the log knows why.
+    fn fail(&self, words: String) {
         if let Ok(Some(reply)) = self.open(|open| open.reply.take()) {
-            reply.fail(words, unsendable);
+            reply.fail(words);
         }
     }
 }

@@ -19,7 +19,7 @@ use super::resolvers::Resolver;
 use super::tasks;
 use super::threads::{self, HandlerThreads};
 use crate::bridge::{self, Bridge, On};
-use crate::process::{self, Here};
+use crate::process::{self, Here, Open};
 use crate::{errors, signers};
 
 /// A miner. Programs use the classes of `btlightning._server` and `btlightning._aio_server`.
@@ -54,8 +54,10 @@ impl Server {
         process::check_here()?;
         let core = LightningServer::with_config(miner_hotkey, host, port, config(options)?)
             .map_err(|error| errors::published(&error))?;
+        let core = Arc::new(core);
+        process::closed_at_exit(Open::Server(Arc::downgrade(&core)));
         let inner = Inner {
-            core: Arc::new(core),
+            core,
             places: Arc::default(),
             changing: Arc::default(),
             serving: Mutex::default(),

@@ -97,7 +97,8 @@ impl Queue {
             (jobs, unwanted)
         };
         for (number, job) in jobs {
-            let begun = Py::new(py, Request::new(job)).and_then(|request| self.begin.call1(py, (number, request)));
+            let begun =
+                Py::new(py, Request::new(job)).and_then(|request| self.begin.call1(py, (number, request)));
             if let Err(error) = begun {
                 error.write_unraisable(py, None);
             }

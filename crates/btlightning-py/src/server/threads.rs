@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use super::job::Job;
 use super::request::Request;
 use super::waiting::Waiting;
-use crate::process::{self, Here};
+use crate::process::{self, Here, PerProcess};
 
 /// So many threads are there once they were needed, and stay.
 const THREADS_LEAST: usize = 2;
@@ -36,7 +36,8 @@ const ASKED_AT_ONCE: usize = 8;
 const REFUSED_FOR: Duration = Duration::from_secs(1);
 
 /// Every queue there is, for the exit.
-static QUEUES: Mutex<Vec<Weak<Queue>>> = Mutex::new(Vec::new());
+static QUEUES: PerProcess<Mutex<Vec<Weak<Queue>>>> =
+    PerProcess([const { Mutex::new(Vec::new()) }; PerProcess::<Queue>::GENERATIONS]);
 
 /// Has every thread that waits end, at the exit.
 pub(crate) fn close() {

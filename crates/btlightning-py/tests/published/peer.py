@@ -4,6 +4,7 @@ Each line of input is ``[command, arguments...]`` as a Python literal; each line
 ``("raised", [names of the exception's classes], message)``, as a Python literal too, with ``nan`` and ``inf`` as names.
 """
 
+import importlib.metadata
 import sys
 import threading
 
@@ -13,6 +14,10 @@ inf, nan = float("inf"), float("nan")
 servers = []
 clients = []
 permitted = {"hotkeys": []}
+
+
+def version():
+    return importlib.metadata.version("btlightning")
 
 
 def count(data):
@@ -40,7 +45,7 @@ def serve(hotkey, seed, port, options):
     native = options.pop("native", False)
     if native:
         server = btlightning.RustLightningServer(hotkey, "127.0.0.1", port, **options)
-        server.set_validator_permit_resolver(lambda: permitted["hotkeys"])
+        server.set_validator_permit_resolver(lambda: set(permitted["hotkeys"]))
     else:
         server = btlightning.LightningServer(hotkey, "127.0.0.1", port, **options)
     server.set_miner_keypair(seed)
@@ -50,8 +55,9 @@ def serve(hotkey, seed, port, options):
     server.register_synapse_handler("list", lambda data: [1])
     server.register_streaming_handler("count", count)
     server.start()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    servers.append(server)
+    serving = threading.Thread(target=server.serve_forever, daemon=True)
+    serving.start()
+    servers.append((server, serving))
 
 
 def permit(hotkeys):
@@ -78,11 +84,14 @@ def stream(axon, name, data):
 
 
 def stats():
-    return (clients or servers)[-1].get_connection_stats()
+    return clients[-1].get_connection_stats()
 
 
 def stop():
-    servers.pop().stop()
+    """Stops the server, and lets go of it: its port is free only then."""
+    server, serving = servers.pop()
+    server.stop()
+    serving.join()
 
 
 
