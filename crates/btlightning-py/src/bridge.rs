@@ -102,6 +102,8 @@ impl Bridge {
 
     /// Does what there is to do. Called on the loop's thread.
     fn run(&self, py: Python<'_>) {
+        // What it does may run Python, and the exit must not come in between.
+        let _inside = process::Waiting::begin();
         #[cfg(unix)]
         {
             let mut bytes = [0; 64];
@@ -112,6 +114,9 @@ impl Bridge {
                     _ => break,
                 }
             }
+        }
+        if process::check_here().is_err() {
+            return;
         }
         // Before it looks: whoever comes after this tells it again.
         self.road.told.store(false, Ordering::Release);

@@ -37,7 +37,7 @@ static GENERATION: AtomicUsize = AtomicUsize::new(0);
 static RUNTIME: PerProcess<OnceLock<Runtime>> = PerProcess([const { OnceLock::new() }; GENERATIONS]);
 /// Who has connections that the exit closes.
 static OPEN: PerProcess<Mutex<Vec<Open>>> = PerProcess([const { Mutex::new(Vec::new()) }; GENERATIONS]);
-/// How many threads wait in here for work, the GIL released.
+/// How many threads the exit waits for.
 static WAITING: PerProcess<AtomicUsize> = PerProcess([const { AtomicUsize::new(0) }; GENERATIONS]);
 static EXITING: AtomicBool = AtomicBool::new(false);
 
@@ -130,7 +130,9 @@ pub(crate) fn wait<T: Send>(py: Python<'_>, work: impl Future<Output = T> + Send
     }
 }
 
-/// Counts a thread that waits for work, the GIL released; the exit waits for it to end, and sees to it that it is woken.
+/// Counts a thread that the exit waits for: one that waits in here for work, the GIL released, and is woken; or one that
+/// runs Python from in here, and is soon done. CPython before 3.14 unwinds threads that come for the GIL later, and must
+/// not meet Rust's frames on the way.
 pub(crate) struct Waiting;
 
 impl Waiting {

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ._handlers import is_async
 from ._loop import awaited, bridge
 from ._server_base import HANDLER_THREADS, ServerBase, ServerOptions
 from ._workers import Tasks
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
-
-#: How long an asynchronous resolver may take, in seconds.
-_RESOLVER_PATIENCE = 60.0
 
 
 class AsyncLightningServer(ServerBase):
@@ -31,7 +26,6 @@ class AsyncLightningServer(ServerBase):
 
     Arguments are those of :class:`LightningServer`, the settings those of :class:`ServerOptions`. Handlers that are ``async
     def`` run as tasks in the event loop that the server was started in; plain functions run on threads, and stall nothing.
-    Resolvers may be either; an asynchronous one has 60 s.
     """
 
     def __init__(
@@ -46,7 +40,6 @@ class AsyncLightningServer(ServerBase):
     ) -> None:
         super().__init__(miner_hotkey, host, port, signer, handler_threads, options)
         self._tasks: Tasks | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> None:
         """Binds the socket; connections are accepted by :meth:`serve_forever`. Cancelled, it starts nothing.
@@ -55,8 +48,8 @@ class AsyncLightningServer(ServerBase):
         just been stopped on is waited for, up to 2 s.
         """
         await awaited(self._native.start)
-        self._loop, way = bridge()
-        self._tasks = Tasks(self._loop, own=False)
+        loop, way = bridge()
+        self._tasks = Tasks(loop, self._failures, own=False)
         self._native.open_tasks(way, self._tasks.begin, self._tasks.cancel)
         self._started()
 
@@ -99,15 +92,3 @@ class AsyncLightningServer(ServerBase):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
-
-    def _resolver(self, callback: Callable[[], Any]) -> Callable[[], Any]:
-        if not is_async(callback):
-            return super()._resolver(callback)
-
-        def resolve() -> Any:
-            if self._loop is None:
-                raise RuntimeError("the server was not started in an event loop")
-            asked: Coroutine[Any, Any, Any] = callback()
-            return asyncio.run_coroutine_threadsafe(asked, self._loop).result(_RESOLVER_PATIENCE)
-
-        return resolve

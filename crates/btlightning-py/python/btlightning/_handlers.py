@@ -1,4 +1,4 @@
-"""Handlers: how a function wants to be called, and what is logged when it fails."""
+"""Handlers: how a function wants to be called."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import functools
 import inspect
 import logging
 import sys
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from . import _typed
+from ._calls import UnfitError
 from ._native import Caller
 
 _log = logging.getLogger("btlightning.server")
@@ -22,11 +21,9 @@ _log = logging.getLogger("btlightning.server")
 class Handler:
     """A function that answers requests. All that can be known of it is found out once, when it is registered."""
 
+    #: Called with the request's dict, and with the caller if it wants that.
     function: Callable[..., Any]
-    #: Makes of a request's dict what the function is given; without it, that is the dict.
-    convert: Callable[[dict[str, Any]], Any] | None
-    #: How the function is told who calls.
-    caller: Literal["not", "second", "keyword"]
+    wants_caller: bool
     #: Whether it runs in an event loop, rather than on a thread.
     in_loop: bool
     #: Whether it answers in chunks.
@@ -40,8 +37,29 @@ def describe(function: Callable[..., Any], streams: bool | None = None) -> Handl
     written = _written(function)
     if streams is None:
         streams = inspect.isgeneratorfunction(written) or inspect.isasyncgenfunction(written)
+    in_loop = is_async(function)
     convert, caller = _parameters(function)
-    return Handler(function, convert, caller, is_async(function), streams)
+    called = function
+    if caller == "keyword":
+        called = _with_keyword(called)
+    if convert is not None:
+        called = _with_type(called, convert)
+    return Handler(called, caller != "not", in_loop, streams)
+
+
+def _with_type(function: Callable[..., Any], convert: Callable[[dict[str, Any]], Any]) -> Callable[..., Any]:
+    def typed(data: dict[str, Any], *caller: Caller) -> Any:
+        try:
+            request = convert(data)
+        except Exception as error:
+            raise UnfitError from error
+        return function(request, *caller)
+
+    return typed
+
+
+def _with_keyword(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda data, caller: function(data, caller=caller)
 
 
 def is_async(function: Callable[..., Any]) -> bool:
@@ -64,7 +82,7 @@ def _written(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _parameters(
     function: Callable[..., Any],
-) -> tuple[Callable[[dict[str, Any]], Any] | None, Literal["not", "second", "keyword"]]:
+) -> tuple[Callable[[dict[str, Any]], Any] | None, str]:
     parameters = _signature(function)
     if parameters is None:
         return None, "not"
@@ -112,13 +130,9 @@ def _annotation(function: Callable[..., Any], parameter: inspect.Parameter) -> A
     if annotation is parameter.empty:
         return Any
     if isinstance(annotation, str):
-        written = inspect.unwrap(_written(inspect.unwrap(function)))
+        written: Any = inspect.unwrap(_written(inspect.unwrap(function)))
         try:
-            names = inspect.getclosurevars(written).nonlocals
-        except TypeError:
-            names = {}
-        try:
-            annotation = eval(annotation, getattr(written, "__globals__", {}), dict(names))
+            annotation = eval(annotation, getattr(written, "__globals__", {}), _enclosed(written))
         except Exception as error:
             if annotation == "Caller":
                 return annotation
@@ -132,46 +146,17 @@ def _annotation(function: Callable[..., Any], parameter: inspect.Parameter) -> A
     return annotation
 
 
+def _enclosed(function: Any) -> dict[str, Any]:
+    """The names of the functions around a function that it uses."""
+    function = getattr(function, "__func__", function)
+    names = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+        try:
+            names[name] = cell.cell_contents
+        except ValueError:
+            pass  # not known yet
+    return names
+
+
 def _name(function: Callable[..., Any]) -> str:
     return getattr(function, "__qualname__", None) or repr(function)
-
-
-class _Hush:
-    """Lets so many lines through in each stretch of time, and counts the others: peers can make handlers fail."""
-
-    LINES = 20
-    SECONDS = 10.0
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._since = float("-inf")
-        self._written = 0
-        self._withheld = 0
-
-    def line(self) -> str | None:
-        """What to end a line with; ``None`` if it is not to be written."""
-        now = time.monotonic()
-        with self._lock:
-            if now - self._since >= self.SECONDS:
-                self._since, self._written = now, 0
-            if self._written >= self.LINES:
-                self._withheld += 1
-                return None
-            self._written += 1
-            withheld, self._withheld = self._withheld, 0
-        return f" ({withheld} more like this were not logged)" if withheld else ""
-
-
-_hush = _Hush()
-
-
-def log_failure(name: str, stage: Literal["request", "handler", "answer"], error: BaseException) -> None:
-    """Says in the log why a request was not answered. The caller is not told."""
-    if (more := _hush.line()) is None:
-        return
-    if stage == "request":
-        _log.warning("Request of %s is not what its handler takes: %s: %s%s", name, type(error).__name__, error, more)
-    elif stage == "answer":
-        _log.error("Answer of %s cannot be sent: %s: %s%s", name, type(error).__name__, error, more)
-    else:
-        _log.error("Handler of %s failed%s", name, more, exc_info=error)

@@ -152,7 +152,7 @@ class LightningServer(ServerBase):
     def _open_places(self) -> None:
         super()._open_places()
         if self._needs_loop and self._loop_thread is None:
-            self._loop_thread = LoopThread()
+            self._loop_thread = LoopThread(self._failures)
             way, tasks = self._loop_thread.open()
             self._native.open_tasks(way, tasks.begin, tasks.cancel)
             # The thread must not outlive a server that is dropped without being stopped.

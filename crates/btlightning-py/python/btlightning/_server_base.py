@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypedDict, TypeVar, cast
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, TypedDict, TypeVar, Union, cast
 
 from . import _native, _signers
+from ._calls import Failures
 from ._errors import ConfigError
 from ._handlers import describe, is_async
 from ._types import ServerConnectionStats
 from ._workers import start_threads
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+PermitResolver = Callable[[], Union[Iterable[str], Awaitable[Iterable[str]]]]
+SourceResolver = Callable[[], Union[Iterable[object], None, Awaitable[Union[Iterable[object], None]]]]
 
 #: The most threads that handlers run on, unless the server is told otherwise.
 HANDLER_THREADS = 256
@@ -102,6 +106,7 @@ class ServerBase:
         if key is not None:
             self._native.sign_with(key)
         self._handler_threads = handler_threads
+        self._failures = Failures()
         # Guards the following. A signal handler may stop the server while its thread holds the lock.
         self._lock = threading.RLock()
         self._is_running = False
@@ -166,15 +171,14 @@ class ServerBase:
         event loop of :class:`AsyncLightningServer`, or in one that :class:`LightningServer` keeps for it; it is cancelled
         when the caller leaves or the time is up. A plain function then runs on, and its answer is dropped.
 
-        A function that raises fails its request: the caller reads ``request processing failed``, and the logger
-        ``btlightning.server`` has the traceback. What is returned and cannot be sent is ``internal serialization error``.
+        A function that raises, or returns what cannot be sent, fails its request: the caller reads ``request processing
+        failed``, of a stream ``stream processing failed``, and the logger ``btlightning.server`` says why.
         """
         handler = describe(function, streams)
         self._native.register(
             synapse_type,
             handler.function,
-            convert=handler.convert,
-            caller=handler.caller,
+            wants_caller=handler.wants_caller,
             in_loop=handler.in_loop,
             streams=handler.streams,
         )
@@ -195,23 +199,28 @@ class ServerBase:
 
     # Who may come in.
 
-    def set_validator_permit_resolver(self, resolver_callback: Callable[[], Iterable[str]]) -> None:
+    def set_validator_permit_resolver(self, resolver_callback: PermitResolver) -> None:
         """Asks ``resolver_callback`` for the hotkeys of all validators that hold a permit: when the server begins to serve,
-        and every ``validator_permit_refresh_secs``. It may block. What it raises is logged, and the last answer stays in
-        force. Without ``require_validator_permit`` the answer is only counted."""
-        self._native.resolve_permits_with(self._resolver(resolver_callback))
+        and every ``validator_permit_refresh_secs``. It is a function, which may block, or an ``async def``, and runs as
+        handlers do. What it raises is logged, and the last answer stays in force. Without ``require_validator_permit`` the
+        answer is only counted."""
+        in_loop = _of_function(resolver_callback)
+        self._native.resolve_permits_with(resolver_callback, in_loop=in_loop)
+        self._need(in_loop)
 
-    def set_source_address_resolver(self, resolver_callback: Callable[[], Iterable[object] | None]) -> None:
+    def set_source_address_resolver(self, resolver_callback: SourceResolver) -> None:
         """Asks ``resolver_callback`` which IP addresses may connect: ``str`` or objects of ``ipaddress``; ``None`` stands for
-        all. Asked when the server begins to serve, and every ``source_allowlist_refresh_secs``. It may block. What it
-        raises is logged, and the last answer stays in force; before the first one nobody may connect. Without
+        all. Asked when the server begins to serve, and every ``source_allowlist_refresh_secs``; see
+        :meth:`set_validator_permit_resolver`. Before its first answer nobody may connect. Without
         ``enforce_source_allowlist`` the answer is only counted."""
-        self._native.resolve_sources_with(self._resolver(resolver_callback))
+        in_loop = _of_function(resolver_callback)
+        self._native.resolve_sources_with(resolver_callback, in_loop=in_loop)
+        self._need(in_loop)
 
     def set_handshake_observer(self, observer: Callable[[str, str], Any]) -> None:
         """Calls ``observer(hotkey, ip)`` after each accepted handshake; a function or an ``async def``, run as handlers are.
         No connection waits for it. While 64 calls run, further handshakes go unobserved."""
-        in_loop = is_async(observer)
+        in_loop = _of_function(observer)
         self._native.observe_handshakes(observer, in_loop=in_loop)
         self._need(in_loop)
 
@@ -262,13 +271,6 @@ class ServerBase:
 
     # Where handlers run.
 
-    def _resolver(self, callback: Callable[[], Any]) -> Callable[[], Any]:
-        if not callable(callback):
-            raise TypeError(f"a resolver is a function, not {type(callback).__qualname__}")
-        if is_async(callback):
-            raise TypeError("a resolver of this server is a plain function; AsyncLightningServer takes an async one")
-        return callback
-
     def _need(self, in_loop: bool) -> None:
         with self._lock:
             if in_loop:
@@ -280,7 +282,7 @@ class ServerBase:
 
     def _open_places(self) -> None:
         if self._needs_threads and not self._has_threads:
-            start_threads(self._native.open_threads(self._handler_threads))
+            start_threads(self._native.open_threads(self._handler_threads), self._failures)
             self._has_threads = True
 
     def _started(self) -> None:
@@ -292,3 +294,10 @@ class ServerBase:
     def _stopping(self) -> None:
         with self._lock:
             self._is_running = False
+
+
+def _of_function(function: Callable[..., Any]) -> bool:
+    """Whether it runs in an event loop."""
+    if not callable(function):
+        raise TypeError(f"a function is expected, not {type(function).__qualname__}")
+    return is_async(function)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import inspect
 import logging
 import threading
-from typing import Any
 
 from . import _native
-from ._loop import awaited, bridge
+from ._calls import Failures, answer, answer_in_loop
+from ._loop import bridge
 
 _log = logging.getLogger("btlightning.server")
 
@@ -18,30 +17,44 @@ _log = logging.getLogger("btlightning.server")
 _PATIENCE = 1.0
 
 
-def start_threads(threads: _native.HandlerThreads) -> None:
+def start_threads(threads: _native.HandlerThreads, failures: Failures) -> None:
     """Makes threads as they are wanted. All of them end when the server is stopped, once they are done."""
-    threading.Thread(target=_make_threads, args=(threads,), name="btlightning-handlers", daemon=True).start()
+    make = threading.Thread(
+        target=_make_threads, args=(threads, failures), name="btlightning-handlers", daemon=True
+    )
+    make.start()
 
 
-def _make_threads(threads: _native.HandlerThreads) -> None:
+def _make_threads(threads: _native.HandlerThreads, failures: Failures) -> None:
     number = 0
     while wanted := threads.wanted():
         for made in range(wanted):
-            number += 1
-            thread = threading.Thread(target=threads.work, name=f"btlightning-handler-{number}", daemon=True)
+            thread = threading.Thread(
+                target=_work, args=(threads, failures), name=f"btlightning-handler-{number + 1}", daemon=True
+            )
             try:
                 thread.start()
             except RuntimeError as error:
                 threads.refused(wanted - made)
-                _log.warning("no more than %d threads can be made for handlers: %s", number - 1, error)
+                _log.warning("no more than %d threads can be made for handlers: %s", number, error)
                 break
+            number += 1
+
+
+def _work(threads: _native.HandlerThreads, failures: Failures) -> None:
+    if (thread := threads.enter()) is None:
+        return
+    while (request := thread.take()) is not None:
+        answer(request, failures)
+        del request
 
 
 class Tasks:
-    """Requests as tasks of one event loop."""
+    """Calls as tasks of one event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, own: bool) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, failures: Failures, own: bool) -> None:
         self._loop = loop
+        self._failures = failures
         #: Whether nothing but handlers runs in the loop.
         self._own = own
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -67,49 +80,20 @@ class Tasks:
 
     async def _answer(self, number: int, request: _native.Request) -> None:
         try:
-            outcome = request.begin()
-            if inspect.isawaitable(outcome):
-                outcome = await outcome
-            if request.streams:
-                await self._send(request, outcome)
-            request.answer(outcome)
-        except asyncio.CancelledError:
-            raise
-        except KeyboardInterrupt as error:
-            request.fail(error)
-            # In a loop of its own no handler can have been meant by it.
+            await answer_in_loop(request, self._failures)
+        except KeyboardInterrupt:
+            # Ctrl-C may be anywhere in the program's loop, and is no handler's. In a loop of handlers nobody pressed it.
             if not self._own:
                 raise
-        except BaseException as error:
-            request.fail(error)
         finally:
             self._tasks.pop(number, None)
-
-    async def _send(self, request: _native.Request, chunks: Any) -> None:
-        if hasattr(chunks, "__aiter__"):
-            chunks = chunks.__aiter__()
-            try:
-                async for chunk in chunks:
-                    if not request.try_send(chunk) and not await awaited(request.send, chunk):
-                        break
-            finally:
-                if (close := getattr(chunks, "aclose", None)) is not None:
-                    await close()
-            return
-        chunks = iter(chunks)
-        try:
-            for chunk in chunks:
-                if not request.try_send(chunk) and not await awaited(request.send, chunk):
-                    break
-        finally:
-            if (close := getattr(chunks, "close", None)) is not None:
-                close()
 
 
 class LoopThread:
     """A thread with an event loop, for the coroutines of a server that has none."""
 
-    def __init__(self) -> None:
+    def __init__(self, failures: Failures) -> None:
+        self._failures = failures
         self._made: concurrent.futures.Future[tuple[_native.Bridge, Tasks]] = concurrent.futures.Future()
         self._ended = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -131,7 +115,7 @@ class LoopThread:
 
     async def _main(self) -> None:
         self._loop, way = bridge()
-        tasks = Tasks(self._loop, own=True)
+        tasks = Tasks(self._loop, self._failures, own=True)
         self._made.set_result((way, tasks))
         await self._ended.wait()
         await tasks.end()

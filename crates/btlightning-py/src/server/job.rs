@@ -1,13 +1,13 @@
 //! What a Python thread or an event loop is given to do.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use btlightning::SourceAllowlist;
 use btlightning::server::{Call, ChunkSender, HandlerError, Response};
-use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
-use super::chunks;
 use super::entry::Entry;
 
 pub(super) struct Job {
@@ -24,6 +24,7 @@ pub(super) enum Given {
         hotkey: String,
         ip: IpAddr,
     },
+    Nothing,
 }
 
 /// Where the outcome goes. Dropped, it says that there is none.
@@ -35,53 +36,31 @@ pub(super) enum Reply {
     },
     /// Only that it is over.
     Over(oneshot::Sender<()>),
-}
-
-impl Job {
-    /// Does it, on a thread where it may block.
-    pub(super) fn run(self, py: Python<'_>) {
-        let Self { entry, given, reply } = self;
-        if reply.is_unwanted() {
-            return;
-        }
-        let outcome = match entry.begin(py, given) {
-            Ok(outcome) => outcome,
-            Err(failure) => return reply.fail(entry.failed(py, &failure)),
-        };
-        match reply {
-            Reply::Once(reply) => {
-                let answer = entry.encode(&outcome).map_err(|failure| entry.failed(py, &failure));
-                // An error means that nobody waits any more.
-                let _ = reply.send(answer);
-            }
-            Reply::Chunks { chunks, end } => {
-                let ended = chunks::send_all(py, &outcome, &chunks, &end);
-                drop(chunks);
-                let _ = end.send(ended.map_err(|failure| entry.failed(py, &failure)));
-            }
-            Reply::Over(reply) => {
-                let _ = reply.send(());
-            }
-        }
-    }
+    Permits(oneshot::Sender<Result<HashSet<String>, String>>),
+    Sources(oneshot::Sender<Result<SourceAllowlist, String>>),
 }
 
 impl Reply {
-    /// Whether whoever asked has gone, or its time is up.
-    pub(super) fn is_unwanted(&self) -> bool {
+    /// Whether whoever asked still waits.
+    pub(super) fn is_wanted(&self) -> bool {
         match self {
-            Self::Once(reply) => reply.is_closed(),
-            Self::Chunks { end, .. } => end.is_closed(),
-            Self::Over(reply) => reply.is_closed(),
+            Self::Once(reply) => !reply.is_closed(),
+            Self::Chunks { end, .. } => !end.is_closed(),
+            Self::Over(reply) => !reply.is_closed(),
+            Self::Permits(reply) => !reply.is_closed(),
+            Self::Sources(reply) => !reply.is_closed(),
         }
     }
 
-    pub(super) fn fail(self, error: HandlerError) {
+    /// Says that there is no outcome. Python has logged what becomes of a request; a resolver's words are logged by the core.
+    pub(super) fn fail(self, words: String) {
         // An error means that nobody waits any more.
         match self {
-            Self::Once(reply) => drop(reply.send(Err(error))),
-            Self::Chunks { end, .. } => drop(end.send(Err(error))),
-            Self::Over(reply) => drop(reply.send(())),
+            Self::Once(reply) => drop(reply.send(Err(HandlerError::from(words).logged()))),
+            Self::Chunks { end, .. } => drop(end.send(Err(HandlerError::from(words).logged()))),
+            Self::Over(reply) => reply.send(()).unwrap_or_default(),
+            Self::Permits(reply) => drop(reply.send(Err(words))),
+            Self::Sources(reply) => drop(reply.send(Err(words))),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The server.
 //!
-//! Python handlers never run on the runtime's threads. A request becomes a `job`, and waits in the queue of those who
-//! have the GIL anyway: `threads`, Python threads for plain functions, or `tasks`, an event loop for coroutines. `places`
-//! knows both, and is what the core's server calls; `entry` is a callable and how it wants to be called; `request` is a job
-//! in an event loop's hands; `chunks` is the way of a stream's pieces; `resolvers` ask Python who may come in.
+//! Python code never runs on the runtime's threads. What is asked of a callable becomes a `job`, and waits in the queue of
+//! those who have the GIL anyway: `threads`, Python threads for plain functions, or `tasks`, an event loop for coroutines.
+//! `places` knows both, and is what the core's server calls; `entry` is a callable; `request` is a job in Python's hands;
+//! `chunks` are a stream's pieces; `resolvers` ask who may come in.
 
 mod caller;
 mod chunks;
@@ -27,5 +27,6 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<caller::Caller>()?;
     module.add_class::<request::Request>()?;
     module.add_class::<server::Server>()?;
+    module.add_class::<threads::HandlerThread>()?;
     module.add_class::<threads::HandlerThreads>()
 }

@@ -53,7 +53,11 @@ impl Places {
         }
     }
 
-    fn put(&self, place: Place, job: Job) -> Result<Ticket, HandlerError> {
+    /// Has Python do a job.
+    ///
+    /// # Errors
+    /// When there is no room, or the server is being stopped.
+    pub(super) fn put(&self, place: Place, job: Job) -> Result<Ticket, HandlerError> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         let queue = match place {
             Place::Threads => open.threads.clone().map(Queue::Threads),
@@ -82,7 +86,7 @@ enum Queue {
 }
 
 /// A job in a queue. Dropped before it is done, it takes the job back, or has it cancelled where that is possible.
-struct Ticket {
+pub(super) struct Ticket {
     queue: Queue,
     number: u64,
     is_done: bool,
@@ -90,10 +94,14 @@ struct Ticket {
 
 impl Ticket {
     /// Waits for the outcome.
-    async fn outcome<T>(mut self, outcome: oneshot::Receiver<T>) -> Option<T> {
+    async fn outcome<T>(self, outcome: oneshot::Receiver<T>) -> Option<T> {
         let outcome = outcome.await;
-        self.is_done = true;
+        self.done();
         outcome.ok()
+    }
+
+    pub(super) fn done(mut self) {
+        self.is_done = true;
     }
 }
 

@@ -13,11 +13,11 @@ use tokio::task::AbortHandle;
 use tracing::error;
 
 use super::config::config;
-use super::entry::{Entry, TellsCaller};
+use super::entry::Entry;
 use super::places::{self, Place, Places};
-use super::resolvers::{Permits, Sources};
+use super::resolvers::Resolver;
+use super::tasks;
 use super::threads::{self, HandlerThreads};
-use super::{entry, tasks};
 use crate::bridge::{self, Bridge, On};
 use crate::process::{self, Here, Open};
 use crate::{errors, signers};
@@ -43,8 +43,8 @@ struct Inner {
 struct Held {
     handlers: HashMap<String, Arc<Entry>>,
     observer: Option<Arc<Entry>>,
-    permits: Option<Arc<Py<PyAny>>>,
-    sources: Option<Arc<Py<PyAny>>>,
+    permits: Option<Arc<Entry>>,
+    sources: Option<Arc<Entry>>,
 }
 
 #[pymethods]
@@ -73,18 +73,17 @@ impl Server {
     }
 
     /// Answers requests of a name from now on: with a plain function, on a thread; with a coroutine function, in the loop.
-    #[pyo3(signature = (name, function, *, convert, caller, in_loop, streams))]
+    #[pyo3(signature = (name, function, *, wants_caller, in_loop, streams))]
     fn register(
         &self,
         name: String,
         function: Py<PyAny>,
-        convert: Option<Py<PyAny>>,
-        caller: TellsCaller,
+        wants_caller: bool,
         in_loop: bool,
         streams: bool,
     ) -> PyResult<()> {
         let inner = self.inner.get()?;
-        let entry = Arc::new(Entry::new(name.clone(), function, convert, caller));
+        let entry = Arc::new(Entry { name: name.clone(), function, wants_caller });
         let handler = places::handler(entry.clone(), inner.places.clone(), place(in_loop), streams);
         // Both that are replaced are dropped when no lock is held: that may run Python.
         let _handler = inner.core.register(name.clone(), handler);
@@ -104,27 +103,29 @@ impl Server {
     #[pyo3(signature = (function, *, in_loop))]
     fn observe_handshakes(&self, function: Py<PyAny>, in_loop: bool) -> PyResult<()> {
         let inner = self.inner.get()?;
-        let entry = Arc::new(Entry::new(entry::OBSERVER.to_owned(), function, None, TellsCaller::Not));
+        let entry = named("the handshake observer", function);
         inner.core.tell_handshakes_to(places::observer(entry.clone(), inner.places.clone(), place(in_loop)));
         let _observer = inner.held().observer.replace(entry);
         Ok(())
     }
 
     /// Asks a callable who holds a permit.
-    fn resolve_permits_with(&self, callable: Py<PyAny>) -> PyResult<()> {
+    #[pyo3(signature = (function, *, in_loop))]
+    fn resolve_permits_with(&self, function: Py<PyAny>, in_loop: bool) -> PyResult<()> {
         let inner = self.inner.get()?;
-        let callable = Arc::new(callable);
-        inner.core.resolve_permits_with(Arc::new(Permits(callable.clone())));
-        let _permits = inner.held().permits.replace(callable);
+        let entry = named("the permit resolver", function);
+        inner.core.resolve_permits_with(Arc::new(inner.resolver(&entry, in_loop)));
+        let _permits = inner.held().permits.replace(entry);
         Ok(())
     }
 
     /// Asks a callable which addresses may connect.
-    fn resolve_sources_with(&self, callable: Py<PyAny>) -> PyResult<()> {
+    #[pyo3(signature = (function, *, in_loop))]
+    fn resolve_sources_with(&self, function: Py<PyAny>, in_loop: bool) -> PyResult<()> {
         let inner = self.inner.get()?;
-        let callable = Arc::new(callable);
-        inner.core.resolve_sources_with(Arc::new(Sources(callable.clone())));
-        let _sources = inner.held().sources.replace(callable);
+        let entry = named("the source resolver", function);
+        inner.core.resolve_sources_with(Arc::new(inner.resolver(&entry, in_loop)));
+        let _sources = inner.held().sources.replace(entry);
         Ok(())
     }
 
@@ -251,13 +252,8 @@ impl Server {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // Who holds the lock is at work with the server, which is then not garbage.
         let Ok(held) = self.inner.held.try_lock() else { return Ok(()) };
-        for entry in held.handlers.values().chain(&held.observer) {
-            entry.traverse(&visit)?;
-        }
-        for callable in held.permits.iter().chain(&held.sources) {
-            visit.call(&**callable)?;
-        }
-        Ok(())
+        let others = held.observer.iter().chain(&held.permits).chain(&held.sources);
+        others.chain(held.handlers.values()).try_for_each(|entry| entry.traverse(&visit))
     }
 }
 
@@ -268,6 +264,10 @@ impl Server {
 }
 
 impl Inner {
+    fn resolver(&self, entry: &Arc<Entry>, in_loop: bool) -> Resolver {
+        Resolver { entry: entry.clone(), places: self.places.clone(), place: place(in_loop) }
+    }
+
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -284,6 +284,10 @@ impl Drop for Inner {
         }
         self.places.close();
     }
+}
+
+fn named(name: &str, function: Py<PyAny>) -> Arc<Entry> {
+    Arc::new(Entry { name: name.to_owned(), function, wants_caller: false })
 }
 
 fn place(in_loop: bool) -> Place {

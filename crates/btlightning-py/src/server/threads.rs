@@ -5,7 +5,7 @@
 //! while the threads are inside of handlers, rather than waiting for the GIL, is what more threads help with.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use btlightning::server::HandlerError;
 use pyo3::prelude::*;
 
 use super::job::Job;
+use super::request::Request;
 use super::waiting::Waiting;
 use crate::process::{self, Here, PerProcess};
 
@@ -251,29 +252,15 @@ impl HandlerThreads {
         Ok(())
     }
 
-    /// Works, as one of the threads, until there is nothing more to do for it.
-    fn work(&self, py: Python<'_>) {
-        let Ok(queue) = self.queue.get() else { return };
-        let mut working = Working::begin(queue);
-        loop {
-            let taken = py.detach(|| {
-                let job = queue.take(&working.seat);
-                queue.attaching.fetch_add(1, Ordering::Relaxed);
-                job
-            });
-            queue.attaching.fetch_sub(1, Ordering::Relaxed);
-            match taken {
-                Some(job) => job.run(py),
-                None => {
-                    working.is_counted = false;
-                    return;
-                }
-            }
-            // At the exit there may be no way back from here; in a child that a handler forked, nothing works.
-            if process::check_here().is_err() {
-                return;
-            }
-        }
+    /// Counts the thread that calls this as one of them; `None` says that it is not needed any more.
+    fn enter(&self) -> Option<HandlerThread> {
+        let queue = self.queue.get().ok()?.clone();
+        let mut state = queue.state();
+        state.asked = state.asked.saturating_sub(1);
+        state.threads += 1;
+        drop(state);
+        let thread = Thread { queue, seat: Arc::default(), has_ended: AtomicBool::new(false) };
+        Some(HandlerThread { thread: Here::new(thread) })
     }
 
     /// How many threads there are, how many of them have nothing to do, and how many jobs wait.
@@ -287,26 +274,41 @@ impl HandlerThreads {
     }
 }
 
-/// Counts a thread as long as it works.
-struct Working<'a> {
-    queue: &'a Queue,
-    seat: Arc<Seat>,
-    is_counted: bool,
+/// One of the threads.
+#[pyclass(frozen, module = "btlightning._native")]
+pub(crate) struct HandlerThread {
+    thread: Here<Thread>,
 }
 
-impl<'a> Working<'a> {
-    fn begin(queue: &'a Queue) -> Self {
-        let mut state = queue.state();
-        state.asked = state.asked.saturating_sub(1);
-        state.threads += 1;
-        drop(state);
-        Self { queue, seat: Arc::default(), is_counted: true }
+/// Is counted until it has ended or is dropped.
+struct Thread {
+    queue: Arc<Queue>,
+    seat: Arc<Seat>,
+    has_ended: AtomicBool,
+}
+
+#[pymethods]
+impl HandlerThread {
+    /// Waits for work; `None` says that the thread is to end.
+    fn take(&self, py: Python<'_>) -> Option<Request> {
+        let Ok(thread) = self.thread.get() else { return None };
+        let queue = &thread.queue;
+        let taken = py.detach(|| {
+            let taken = queue.take(&thread.seat);
+            queue.attaching.fetch_add(1, Ordering::Relaxed);
+            taken
+        });
+        queue.attaching.fetch_sub(1, Ordering::Relaxed);
+        if taken.is_none() {
+            thread.has_ended.store(true, Ordering::Relaxed);
+        }
+        taken.map(Request::new)
     }
 }
 
-impl Drop for Working<'_> {
+impl Drop for Thread {
     fn drop(&mut self) {
-        if self.is_counted && process::check_here().is_ok() {
+        if !self.has_ended.load(Ordering::Relaxed) {
             self.queue.state().threads -= 1;
         }
     }

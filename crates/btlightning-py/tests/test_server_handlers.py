@@ -1,0 +1,480 @@
+"""Handlers: how they are called, what they may answer, what their failures become."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ipaddress
+import logging
+import threading
+import time
+from collections import UserDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from world import MINER, PATIENCE, VALIDATOR, axon, echo, in_threads, new_async_server, new_client, new_server, run
+
+from btlightning import AsyncLightningServer, Caller, HandlerError, Lightning, LightningServer
+from btlightning._native import hotkey_of_seed
+
+
+class World:
+    """A miner, and a validator that knows it."""
+
+    def __init__(self, server: LightningServer, client: Lightning) -> None:
+        self.server, self.client = server, client
+
+    def ask(self, name: str, data: Any = None, **options: Any) -> dict[str, Any]:
+        reply = self.client.query(axon(self.server), name, {} if data is None else data, **options)
+        data = reply.data
+        assert isinstance(data, dict)
+        return data
+
+    def answers(self, handler: Callable[..., Any], data: Any = None) -> dict[str, Any]:
+        """What ``handler`` answers."""
+        self.server.register("it", handler)
+        return self.ask("it", data)
+
+    def fails(self, handler: Callable[..., Any], data: Any = None) -> str:
+        """What the caller reads when ``handler`` fails."""
+        with pytest.raises(HandlerError) as failed:
+            self.answers(handler, data)
+        return str(failed.value)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with new_server() as server, new_client() as client:
+        yield World(server, client)
+
+
+@dataclass
+class Square:
+    of: int
+
+
+@dataclass
+class Area:
+    area: int
+
+
+async def later(value: Any) -> Any:
+    await asyncio.sleep(0)
+    return value
+
+
+def test_every_kind_of_callable_answers(world: World) -> None:
+    class Method:
+        def method(self, data: dict[str, Any]) -> dict[str, Any]:
+            return data
+
+        def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
+            return data
+
+    class AsyncCall:
+        async def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
+            return await later(data)  # type: ignore[no-any-return]
+
+    async def coroutine(data: dict[str, Any]) -> dict[str, Any]:
+        return await later(data)  # type: ignore[no-any-return]
+
+    def two(more: int, data: dict[str, Any]) -> dict[str, Any]:
+        return {**data, "more": more}
+
+    async def async_two(more: int, data: dict[str, Any]) -> dict[str, Any]:
+        return {**data, "more": more}
+
+    for handler in [echo, lambda data: data, Method().method, Method(), AsyncCall(), coroutine, dict]:
+        assert world.answers(handler, {"a": 1}) == {"a": 1}
+    for handler in [functools.partial(two, 2), functools.partial(async_two, 2)]:
+        assert world.answers(handler, {"a": 1}) == {"a": 1, "more": 2}
+
+
+def test_a_decorator_registers_and_leaves_the_function_as_it_is(world: World) -> None:
+    @world.server.handler("twice")
+    def twice(data: dict[str, Any]) -> dict[str, Any]:
+        return {"is": data["of"] * 2}
+
+    assert twice({"of": 2}) == {"is": 4}
+    assert world.ask("twice", {"of": 3}) == {"is": 6}
+
+
+def test_an_unregistered_name_is_unknown(world: World) -> None:
+    world.server.register("gone", echo)
+    assert world.ask("gone", {"a": 1}) == {"a": 1}
+    assert world.server.unregister("gone") is True
+    assert world.server.unregister("gone") is False
+    with pytest.raises(HandlerError, match="unrecognized synapse type"):
+        world.ask("gone")
+
+
+def test_the_last_registration_of_a_name_counts(world: World) -> None:
+    world.server.register("it", lambda data: {"first": True})
+    world.server.register_streaming_handler("it", lambda data: [b"chunk"])
+    assert world.client.stream(axon(world.server), "it", {}).collect() == b"chunk"
+    assert world.answers(lambda data: {"last": True}) == {"last": True}
+
+
+def said(caller: Caller) -> dict[str, Any]:
+    return {
+        "hotkey": caller.hotkey,
+        "ip": caller.address[0],
+        "port": caller.address[1],
+        "connection": caller.connection,
+        "synapse_type": caller.synapse_type,
+        "remaining": caller.remaining,
+        "ahead": caller.deadline - time.monotonic(),
+        "ago": time.monotonic() - caller.received_at,
+    }
+
+
+def test_a_handler_is_told_who_calls(world: World) -> None:
+    def second(data: dict[str, Any], caller: Caller) -> dict[str, Any]:
+        return said(caller)
+
+    def other_name(data: dict[str, Any], who: Any) -> dict[str, Any]:
+        return said(who)
+
+    def with_default(data: dict[str, Any], caller: Caller | None = None) -> dict[str, Any]:
+        assert caller is not None
+        return said(caller)
+
+    def annotated(data: dict[str, Any], who: Caller = None) -> dict[str, Any]:  # type: ignore[assignment]
+        return said(who)
+
+    def keyword(data: dict[str, Any], *, caller: Caller) -> dict[str, Any]:
+        return said(caller)
+
+    async def asynchronous(data: dict[str, Any], caller: Caller) -> dict[str, Any]:
+        return said(caller)
+
+    @functools.wraps(second)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return second(*args, **kwargs)
+
+    hotkey = hotkey_of_seed(VALIDATOR)
+    connections = set()
+    for handler in [second, other_name, with_default, annotated, keyword, asynchronous, wrapper]:
+        told = world.answers(handler)
+        assert told["hotkey"] == hotkey and told["synapse_type"] == "it"
+        assert ipaddress.ip_address(told["ip"]).is_loopback and told["port"] > 0
+        assert 29 < told["remaining"] <= 30 and 29 < told["ahead"] <= 30 and 0 <= told["ago"] < 1
+        connections.add(told["connection"])
+    assert len(connections) == 1
+
+
+def test_a_second_parameter_of_its_own_is_left_alone(world: World) -> None:
+    def cached(data: dict[str, Any], cache: dict[str, Any] | None = None) -> dict[str, Any]:
+        return {"cache": cache}
+
+    def any_number(*data: Any) -> dict[str, Any]:
+        return {"arguments": len(data)}
+
+    assert world.answers(cached) == {"cache": None}
+    assert world.answers(any_number) == {"arguments": 1}
+
+
+def test_what_can_be_no_handler_is_refused_at_once(world: World) -> None:
+    def nothing() -> None:
+        pass
+
+    with pytest.raises(TypeError, match="not int"):
+        world.server.register("it", 7)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="takes no request"):
+        world.server.register("it", nothing)
+
+
+def test_a_caller_can_be_made_for_tests() -> None:
+    caller = Caller("5F", ("::1", 7), connection=3, synapse_type="Ask", deadline=time.monotonic() + 5)
+    assert (caller.hotkey, caller.address, caller.connection) == ("5F", ("::1", 7), 3)
+    assert 4 < caller.remaining <= 5
+    assert Caller("5F", deadline=0.0).remaining == 0.0
+    assert repr(caller) == 'Caller(hotkey="5F", address=("::1", 7), connection=3)'
+    with pytest.raises(AttributeError):
+        caller.hotkey = "other"  # type: ignore[misc]
+    with pytest.raises(ValueError, match="no IP address"):
+        Caller("5F", ("localhost", 7))
+
+
+def test_types_go_in_and_come_out(world: World) -> None:
+    def plain(square: Square) -> Area:
+        return Area(square.of**2)
+
+    async def asynchronous(square: Square, caller: Caller) -> Area:
+        return Area(square.of**2)
+
+    for handler in [plain, asynchronous]:
+        assert world.answers(handler, Square(3)) == {"area": 9}
+
+
+def test_pydantic_models_go_in_and_come_out(world: World) -> None:
+    pydantic = pytest.importorskip("pydantic")
+
+    class Ask(pydantic.BaseModel):  # type: ignore[misc, name-defined]
+        of: int
+
+    def ask(square: Ask) -> Ask:
+        return Ask(of=square.of**2)
+
+    assert world.answers(ask, {"of": 4}) == {"of": 16}
+
+
+def test_an_answer_may_be_any_mapping(world: World) -> None:
+    answer: Mapping[str, Any] = UserDict({"a": 1})
+    assert world.answers(lambda data: answer) == {"a": 1}
+
+
+def test_a_request_that_does_not_fit_the_type_fails_and_the_log_says_why(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    def plain(square: Square) -> Area:
+        return Area(square.of)
+
+    async def asynchronous(square: Square) -> Area:
+        return Area(square.of)
+
+    for handler in [plain, asynchronous]:
+        caplog.clear()
+        assert world.fails(handler, {"off": 1}) == "request processing failed"
+        (record,) = mine(caplog)
+        assert record.levelno == logging.WARNING and "'off'" in record.getMessage(), record.getMessage()
+        assert "Request of it" in record.getMessage()
+
+
+def mine(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """What was logged of handlers, wherever it came from."""
+    return [
+        record
+        for record in caplog.records
+        if record.name == "btlightning.server" and record.levelno >= logging.WARNING
+    ]
+
+
+def test_what_a_handler_raises_is_in_the_log_once_and_not_told(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    def plain(data: dict[str, Any]) -> dict[str, Any]:
+        raise ValueError("a secret")
+
+    async def asynchronous(data: dict[str, Any]) -> dict[str, Any]:
+        raise ValueError("a secret")
+
+    for handler in [plain, asynchronous]:
+        caplog.clear()
+        assert world.fails(handler) == "request processing failed"
+        (record,) = mine(caplog)
+        assert record.getMessage() == "Handler of it failed"
+        assert record.exc_info is not None and str(record.exc_info[1]) == "a secret"
+    assert world.answers(echo, {"still": 1}) == {"still": 1}
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, asyncio.CancelledError])
+def test_not_even_an_exit_out_of_a_handler_ends_the_server(world: World, kind: type[BaseException]) -> None:
+    def plain(data: dict[str, Any]) -> dict[str, Any]:
+        raise kind
+
+    async def asynchronous(data: dict[str, Any]) -> dict[str, Any]:
+        raise kind
+
+    for handler in [plain, asynchronous]:
+        for _ in range(3):
+            assert world.fails(handler) == "request processing failed"
+    assert world.answers(echo, {"still": 1}) == {"still": 1}
+    assert world.answers(later, {"still": 1}) == {"still": 1}
+
+
+@pytest.mark.parametrize("answer", [None, 7, "text", b"bytes", [1], {"a": object()}, {1: 2}])
+def test_what_cannot_be_sent_is_told_and_logged(
+    world: World, answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def asynchronous(data: dict[str, Any]) -> Any:
+        return answer
+
+    for handler in [lambda data: answer, asynchronous]:
+        caplog.clear()
+        assert world.fails(handler) == "internal serialization error"
+        (record,) = mine(caplog)
+        assert "Answer of it cannot be sent" in record.getMessage()
+    assert world.answers(echo, {"still": 1}) == {"still": 1}
+
+
+def test_a_coroutine_that_nobody_awaited_is_told_apart(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    assert world.fails(lambda data: later(data)) == "internal serialization error"
+    assert "async def" in mine(caplog)[0].getMessage()
+
+
+def test_a_flood_of_failures_is_no_flood_of_log_lines(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(data: dict[str, Any]) -> dict[str, Any]:
+        raise RuntimeError
+
+    for _ in range(60):
+        world.fails(fail)
+    assert len(mine(caplog)) <= 20
+
+
+def test_threads_are_made_while_handlers_block_and_only_then(world: World) -> None:
+    threads = set()
+    barrier = threading.Barrier(33)
+
+    def meet(data: dict[str, Any]) -> dict[str, Any]:
+        barrier.wait(PATIENCE)
+        threads.add(threading.current_thread().name)
+        return {}
+
+    for _ in range(500):
+        world.answers(echo)
+    quick = {thread.name for thread in threading.enumerate() if thread.name.startswith("btlightning-handler-")}
+    world.server.register("meet", meet)
+    callers = [threading.Thread(target=world.ask, args=("meet",)) for _ in range(32)]
+    for caller in callers:
+        caller.start()
+    barrier.wait(PATIENCE)
+    for caller in callers:
+        caller.join(PATIENCE)
+    assert len(threads) == 32
+    assert len(quick) <= 4
+
+
+def test_no_more_threads_are_made_than_allowed() -> None:
+    at_once, most, lock = 0, 0, threading.Lock()
+    full = threading.Event()
+
+    def count(data: dict[str, Any]) -> dict[str, Any]:
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+            if at_once == 3:
+                full.set()
+        full.wait(PATIENCE)
+        with lock:
+            at_once -= 1
+        return {}
+
+    with new_server(handler_threads=3) as server, new_client() as client:
+        server.register("count", count)
+        in_threads(12, lambda _: client.query(axon(server), "count", {}))
+    assert most == 3
+
+
+def test_a_coroutine_is_cancelled_when_its_caller_leaves(world: World) -> None:
+    begun, cancelled = threading.Event(), threading.Event()
+
+    async def hang(data: dict[str, Any]) -> dict[str, Any]:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        return {}
+
+    world.server.register("hang", hang)
+    with pytest.raises(TimeoutError):
+        world.ask("hang", timeout=0.2)
+    assert begun.wait(PATIENCE) and cancelled.wait(PATIENCE)
+
+
+def test_a_handler_that_takes_too_long_is_told_of_by_its_time() -> None:
+    cancelled, gate = threading.Event(), threading.Event()
+
+    async def hang(data: dict[str, Any]) -> dict[str, Any]:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        return {}
+
+    with new_server(handler_timeout_secs=1, shutdown_grace_secs=0) as server, new_client() as client:
+        server.register("plain", lambda data: {"waited": gate.wait(PATIENCE)})
+        server.register("async", hang)
+        for name in ["plain", "async"]:
+            with pytest.raises(HandlerError, match="handler timed out"):
+                client.query(axon(server), name, {})
+        assert cancelled.wait(PATIENCE)
+        gate.set()
+
+
+def test_what_nobody_waits_for_any_more_is_not_begun() -> None:
+    gate, begun = threading.Event(), threading.Event()
+    seen = []
+
+    def hang(data: dict[str, Any]) -> dict[str, Any]:
+        begun.set()
+        gate.wait(PATIENCE)
+        return {}
+
+    def see(data: dict[str, Any]) -> dict[str, Any]:
+        seen.append(data["number"])
+        return {}
+
+    with new_server(handler_threads=1) as server, new_client() as client:
+        miner = axon(server)
+        server.register("hang", hang)
+        server.register("see", see)
+        hanging = threading.Thread(target=client.query, args=(miner, "hang", {}))
+        hanging.start()
+        assert begun.wait(PATIENCE)
+        with pytest.raises(TimeoutError):
+            client.query(miner, "see", {"number": 1}, timeout=0.2)
+        gate.set()
+        client.query(miner, "see", {"number": 2})
+        hanging.join(PATIENCE)
+    assert seen == [2]
+
+
+def test_a_handler_may_ask_another_server_or_its_own(world: World) -> None:
+    world.server.register("echo", echo)
+    assert world.answers(lambda data: world.ask("echo", {"relayed": data}), {"a": 1}) == {"relayed": {"a": 1}}
+
+
+def test_in_an_event_loop_coroutines_share_it_and_functions_do_not() -> None:
+    async def main() -> None:
+        loop_thread = threading.current_thread()
+        async with new_async_server() as server:
+
+            @server.handler("async")
+            async def asynchronous(data: dict[str, Any]) -> dict[str, Any]:
+                assert asyncio.get_running_loop() is loop
+                return {"here": threading.current_thread() is loop_thread}
+
+            @server.handler("plain")
+            def plain(data: dict[str, Any], caller: Caller) -> dict[str, Any]:
+                return {"here": threading.current_thread() is loop_thread}
+
+            loop = asyncio.get_running_loop()
+            with new_client() as client:
+                miner = axon(server)
+                ask = functools.partial(asyncio.to_thread, client.query, miner)
+                assert (await ask("async", {})).data == {"here": True}
+                assert (await ask("plain", {})).data == {"here": False}
+
+    run(main())
+
+
+def test_a_thousand_tasks_at_once(world: World) -> None:
+    async def wait(data: dict[str, Any]) -> dict[str, Any]:
+        await asyncio.sleep(0.01)
+        return data
+
+    world.server.register("wait", wait)
+
+    def ask(number: int) -> bool:
+        return all(world.ask("wait", {"n": number * 100 + more})["n"] == number * 100 + more for more in range(25))
+
+    assert all(in_threads(40, ask))
+
+
+def test_annotations_that_are_unknown_leave_the_dict(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    def strange(data: Nowhere) -> Any:  # type: ignore[name-defined]  # noqa: F821
+        return data
+
+    assert world.answers(strange, {"a": 1}) == {"a": 1}
+    assert "Nowhere" in caplog.text
+
+
+def test_a_miner_is_who_its_signer_is() -> None:
+    assert new_server().hotkey == new_async_server().hotkey == hotkey_of_seed(MINER)
+    assert isinstance(new_async_server(), AsyncLightningServer)
