@@ -56,8 +56,7 @@ impl<'a> Dtype<'a> {
             Some((number, unit)) => (number, Some(unit.strip_suffix(']')?)),
             None => (rest, None),
         };
-        let number: usize =
-            number.bytes().all(|digit| digit.is_ascii_digit()).then(|| number.parse().ok())??;
+        let number = whole(number)?;
         let bytes = match (kind, number, unit) {
             ('b', 1, None) => 1,
             ('i' | 'u', 1 | 2 | 4 | 8, None) => number,
@@ -69,7 +68,7 @@ impl<'a> Dtype<'a> {
             ('M' | 'm', 8, Some(unit)) if is_unit(unit) => 8,
             _ => return None,
         };
-        (bytes > 0).then_some(Self::Plain { text, is_bool: kind == 'b', bytes })
+        Some(Self::Plain { text, is_bool: kind == 'b', bytes })
     }
 
     fn record(reader: &mut Reader<'a>, length: usize, count: &mut usize, depth: usize) -> Option<Self> {
@@ -156,10 +155,19 @@ impl<'a> Dtype<'a> {
     }
 }
 
-/// A unit of time as numpy writes it: `ns`, `25s`.
+/// A unit of time as numpy writes it: `ns`, `25s`. Numpy divides by the number.
 fn is_unit(unit: &str) -> bool {
     let name = unit.trim_start_matches(|digit: char| digit.is_ascii_digit());
+    let number = unit.strip_suffix(name).unwrap_or_default();
     ["Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as"].contains(&name)
+        && (number.is_empty() || whole(number).is_some())
+}
+
+/// A number as numpy writes it: above 0, and nothing but digits.
+fn whole(digits: &str) -> Option<usize> {
+    const DIGITS_MAX: usize = 9;
+    let is_whole = !digits.starts_with('0') && digits.len() <= DIGITS_MAX;
+    if is_whole && digits.bytes().all(|digit| digit.is_ascii_digit()) { digits.parse().ok() } else { None }
 }
 
 fn array(reader: &mut Reader<'_>) -> Option<usize> {

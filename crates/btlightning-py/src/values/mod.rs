@@ -10,10 +10,10 @@
 //! - `keys`: what the keys of a map may be.
 //!
 //! # Memory
-//! A payload is scanned before it is decoded, within 64 MiB and 8 bytes for each of its bytes as dynamic values of Rust.
-//! Python's objects take at most about twice that: the worst is a map with one entry, which costs 136 bytes in the scan
-//! and about 260 in Python. What an honest payload is made of (numbers, strings, byte strings, arrays) takes no more
-//! than the scan says.
+//! A payload is scanned before it is decoded: as dynamic values of Rust it would take 64 MiB and 8 bytes for each of its
+//! bytes, at most. As Python objects it takes at most twice that. The worst are maps with one entry that is no string,
+//! which are charged 136 bytes in the scan and take 232; what honest payloads are made of (numbers, strings, byte strings,
+//! arrays) takes no more than it is charged.
 
 mod array_form;
 mod arrays;
