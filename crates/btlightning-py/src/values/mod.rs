@@ -80,7 +80,12 @@ fn malformed(error: DecodeError) -> PyErr {
     undecodable(error.to_string())
 }
 
-/// Encodes one payload, without a frame around it.
+/// Encodes one payload as a query or an answer would, without a frame around it: a mapping with string keys, a dataclass
+/// instance or a pydantic model.
+///
+/// Raises UnsupportedTypeError (a TypeError) for a value that MessagePack has no form for, and SerializationError (a
+/// ValueError) for one that cannot be encoded otherwise: text with surrogates, values nested deeper than 128 levels or in
+/// themselves, a map with more than 8,192 numbers as keys. Both name the path to the value.
 #[pyfunction]
 fn encode_payload<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     let pieces = encode_payload_pieces(|out| encode_map(data, out)).map_err(Refused::into_pyerr)?;
@@ -98,7 +103,10 @@ fn encode_payload<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>
 /// From this size on, in bytes, a payload is scanned without the GIL; below, the scan takes less time than taking it back.
 const SCANNED_DETACHED_MIN: usize = 64 * 1024;
 
-/// Decodes one payload that a peer may have written.
+/// Decodes one payload that anybody may have written; what is decoded takes at most twice 64 MiB and 8 bytes for each byte
+/// of it.
+///
+/// Raises SerializationError (a ValueError) for anything but one well-formed map with string keys within that bound.
 #[pyfunction]
 fn decode_payload<'py>(py: Python<'py>, payload: &[u8]) -> PyResult<Bound<'py, PyDict>> {
     let limits = ScanLimits::for_payload(payload.len());
