@@ -22,8 +22,12 @@ const SIGNALS_EVERY: Duration = Duration::from_millis(50);
 /// The most threads that do I/O. Python programs are held up by the GIL long before these are.
 const IO_THREADS_MOST: usize = 4;
 
-/// How long the exit waits for peers to hear of it, and for threads that wait for work, at most.
-const EXIT_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the exit waits for connections to be closed, at most. It takes next to nothing to tell the peers, and a whole
+/// second until nothing more can be heard of them, which nobody waits for here.
+const CLOSING_PATIENCE: Duration = Duration::from_millis(150);
+
+/// How long the exit waits for threads that wait for work, at most.
+const THREADS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How many times in a row a process with a runtime may fork and the child make a runtime of its own.
 const GENERATIONS: usize = 16;
@@ -202,13 +206,13 @@ fn shutdown(py: Python<'_>) {
     crate::server::close();
     let Some(runtime) = RUNTIME.get() else { return };
     py.detach(|| {
-        let until = Instant::now() + EXIT_PATIENCE;
         let open = std::mem::take(&mut *OPEN.lock().unwrap_or_else(PoisonError::into_inner));
         let closing = async {
             open.into_iter().map(Open::close).collect::<JoinSet<()>>().join_all().await;
         };
         // Whoever does not hear of it in time finds out.
-        let _ = runtime.block_on(async { tokio::time::timeout(EXIT_PATIENCE, closing).await });
+        let _ = runtime.block_on(async { tokio::time::timeout(CLOSING_PATIENCE, closing).await });
+        let until = Instant::now() + THREADS_PATIENCE;
         while WAITING.load(Ordering::Acquire) > 0 && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(1));
         }

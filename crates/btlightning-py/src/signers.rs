@@ -104,7 +104,8 @@ fn words_of(py: Python<'_>, error: &PyErr) -> String {
 fn log(py: Python<'_>, error: &PyErr) -> PyResult<()> {
     let logger = py.import(intern!(py, "logging"))?.call_method1(intern!(py, "getLogger"), (LOGGER,))?;
     let how = PyDict::new(py);
-    how.set_item(intern!(py, "exc_info"), error.value(py))?;
+    // With its traceback, which the exception itself need not have yet.
+    how.set_item(intern!(py, "exc_info"), error.clone_ref(py).into_value(py))?;
     logger.call_method(intern!(py, "error"), ("the signer raised an exception",), Some(&how))?;
     Ok(())
 }

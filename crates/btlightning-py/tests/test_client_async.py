@@ -26,6 +26,7 @@ from btlightning import (
     AsyncLightningServer,
     HandlerError,
     LightningTimeoutError,
+    Miner,
     StreamError,
 )
 
@@ -35,7 +36,7 @@ T = TypeVar("T")
 class NoReaderLoop(asyncio.SelectorEventLoop):
     """An event loop that cannot watch sockets for others, as the default one of Windows."""
 
-    def add_reader(self, *args: Any) -> None:
+    def add_reader(self, *args: Any) -> None:  # type: ignore[override]
         raise NotImplementedError
 
 
@@ -216,10 +217,11 @@ def test_a_fan_out_hands_out_answers_as_they_come() -> None:
                 return {"quick": True}
 
             quick.register("hang", name)
-            miners = [world.miner, axon(quick), btlightning.hotkey_of_seed(b"x" * 32)]
+            nobody = btlightning.hotkey_of_seed(b"x" * 32)
+            miners: list[Miner] = [world.miner, axon(quick), nobody]
             answers = world.client.fan_out(miners, "hang", {"slow": True}, timeout=PATIENCE)
             first = [await anext_of(answers), await anext_of(answers)]
-            assert {answer.hotkey: answer.ok for answer in first} == {miners[2]: False, quick.hotkey: True}
+            assert {answer.hotkey: answer.ok for answer in first} == {nobody: False, quick.hotkey: True}
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(anext_of(answers), 0.01)
             world.gate.set()

@@ -20,6 +20,7 @@ from btlightning import (
     LightningConnectionError,
     LightningServer,
     LightningTimeoutError,
+    Miner,
     QuicAxonInfo,
     RustLightning,
     SerializationError,
@@ -29,7 +30,13 @@ from btlightning import (
 )
 
 
+#: Opens when the miner is stopped.
+gate = threading.Event()
+
+
 def count(data: dict[str, Any]) -> Iterator[bytes]:
+    if data.get("wait"):
+        gate.wait(PATIENCE)
     for number in range(data["to"]):
         yield str(number).encode()
     if data.get("fail"):
@@ -39,7 +46,7 @@ def count(data: dict[str, Any]) -> Iterator[bytes]:
 @pytest.fixture(scope="module")
 def miner() -> Iterator[LightningServer]:
     server = new_server(handler_timeout_secs=60)
-    gate = threading.Event()
+    gate.clear()
 
     def fail(data: dict[str, Any]) -> dict[str, Any]:
         raise RuntimeError("the secret of the miner")
@@ -97,13 +104,14 @@ def test_a_miner_may_be_named_in_many_ways(client: Lightning, miner: LightningSe
     class Neuron:
         hotkey, ip, port = where["hotkey"], where["ip"], where["port"]
 
-    for named in [
+    names: list[Miner] = [
         where,
         {**where, "protocol": 4, "extra": None},
         QuicAxonInfo(where["hotkey"], where["ip"], where["port"], 4),
         Neuron(),
         where["hotkey"],
-    ]:
+    ]
+    for named in names:
         reply = client.query(named, "echo", {"a": 1})
         assert (reply.data, reply.hotkey) == ({"a": 1}, where["hotkey"])
 
@@ -310,12 +318,13 @@ def test_a_value_that_cannot_be_sent_names_its_key(client: Lightning, miner: Lig
 
 
 def test_settings_out_of_bounds_are_value_errors() -> None:
-    for wrong in [
+    settings: list[dict[str, Any]] = [
         {"connect_timeout_secs": 0},
         {"keep_alive_interval_secs": 200},
         {"max_frame_payload_bytes": 1},
         {"reconnect_max_retries": 0},
-    ]:
+    ]
+    for wrong in settings:
         with pytest.raises(ValueError):
             new_client(**wrong)
 
@@ -338,11 +347,12 @@ def test_many_threads_ask_at_once(client: Lightning, miner: LightningServer) -> 
 
 
 def test_other_threads_run_while_one_waits(client: Lightning, miner: LightningServer) -> None:
-    waiting = threading.Thread(
-        target=lambda: pytest.raises(TimeoutError, client.query, axon(miner), "hang", {}, timeout=PATIENCE / 4),
-        daemon=True,
-    )
-    waiting.start()
+    waiting = client.stream(axon(miner), "count", {"to": 0, "wait": True})
+    reader = threading.Thread(target=lambda: list(waiting), daemon=True)
+    reader.start()
     for number in range(100):
         assert client.query(axon(miner), "echo", {"n": number}).data == {"n": number}
-    assert waiting.is_alive()
+    assert reader.is_alive()
+    waiting.close()
+    reader.join(PATIENCE)
+    assert not reader.is_alive()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import socket
 import subprocess
@@ -145,7 +146,7 @@ def test_failures_of_ours_are_told_to_a_published_validator_as_its_own(published
 
     with new_server() as server:
         server.register_synapse_handler("fail", fail)
-        server.register_synapse_handler("list", lambda data: [1])  # type: ignore[arg-type,return-value]
+        server.register_synapse_handler("list", lambda data: [1])
         published.do("connect", btlightning.hotkey_of_seed(VALIDATOR), VALIDATOR, [axon(server)])
         for name, words in [
             ("fail", "request processing failed"),
@@ -216,9 +217,10 @@ def test_our_permit_resolver_decides_about_published_validators(published: Publi
 
 
 def test_our_source_allowlist_decides_about_published_validators(published: Published) -> None:
-    for allowed, success in [(["127.0.0.1"], True), (["192.0.2.1"], False), (None, True)]:
+    cases: list[tuple[list[str] | None, bool]] = [(["127.0.0.1"], True), (["192.0.2.1"], False), (None, True)]
+    for allowed, success in cases:
         server = new_server(enforce_source_allowlist=True)
-        server.set_source_address_resolver(lambda allowed=allowed: allowed)
+        server.set_source_address_resolver(functools.partial(lambda allowed: allowed, allowed))
         server.register("echo", lambda data: {"got": data})
         with server:
             published.do("connect", btlightning.hotkey_of_seed(VALIDATOR), VALIDATOR, [axon(server)])

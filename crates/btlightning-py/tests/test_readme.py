@@ -12,20 +12,22 @@ from world import MINER, VALIDATOR, new_server, program
 import btlightning
 from btlightning import Lightning, _native
 
-README = Path(__file__).parent.parent / "README.md"
+PACKAGE = Path(__file__).parent.parent
+READMES = [PACKAGE.parent.parent / "README.md", PACKAGE / "README.md"]
 
 
 def programs() -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```$", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    texts = [readme.read_text("utf-8") for readme in READMES]
+    return [source for text in texts for source in re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)]
 
 
-def test_there_is_a_program_for_asyncio_and_one_for_threads() -> None:
-    asynchronous, threaded = programs()
-    assert "asyncio.run(main())" in asynchronous and "asyncio" not in threaded
+def test_there_are_programs_for_asyncio_and_one_for_threads() -> None:
+    front, asynchronous, threaded = programs()
+    assert "asyncio.run(main())" in front and "asyncio.run(main())" in asynchronous and "asyncio" not in threaded
 
 
-@pytest.mark.parametrize("number", range(2))
-def test_a_program_of_the_readme_runs_as_it_is_pasted(number: int) -> None:
+@pytest.mark.parametrize("number", range(3))
+def test_a_program_of_the_readmes_runs_as_it_is_pasted(number: int) -> None:
     ended = program(programs()[number])
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "asks: why?" in ended.stdout or "you asked: why?" in ended.stdout

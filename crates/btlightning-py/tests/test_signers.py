@@ -8,13 +8,15 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import world
 
-from btlightning import _native
+from btlightning import Lightning, _native
 from btlightning._errors import ConfigError, SigningError, WalletError
 from btlightning._signers import from_wallet_files, resolve
 
@@ -147,6 +149,7 @@ def test_an_exception_is_a_signing_error_and_its_traceback_is_logged(caplog: pyt
     assert record.exc_info is not None and isinstance(record.exc_info[1], OSError)
     assert isinstance(record.exc_info[1].__cause__, KeyError)
     assert "slot 3" in caplog.text
+    assert caplog.text.count("Traceback (most recent call last)") == 2 and ", in sign\n" in caplog.text
 
 
 def test_a_signer_that_exits_or_has_no_words_is_an_error_like_any_other() -> None:
@@ -197,6 +200,34 @@ def test_an_object_with_an_address_may_spell_its_signature_as_the_packages_do(sp
     signer, hotkey = resolve(Device())
     assert hotkey == ALICE
     assert is_signature(ALICE, _native.sign(signer, MESSAGE))
+
+
+# On the wire
+
+
+def test_key_pairs_of_the_official_packages_make_a_connection_and_a_signer_that_fails_tells_why() -> None:
+    validator, miner = (bittensor_wallet.Keypair.create_from_uri(uri) for uri in ("//Alice", "//Bob"))
+
+    def fails(message: bytes) -> bytes:
+        raise OSError("the token is not plugged in")
+
+    server = world.new_server(miner)
+    server.register_synapse_handler("Echo", world.echo)
+    server.start()
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    try:
+        with world.new_client(validator) as client:
+            client.initialize_connections([world.axon(server)])
+            assert client.query(world.axon(server), "Echo", {"x": 1}, timeout=world.PATIENCE).data == {"x": 1}
+        with Lightning(ALICE) as client:
+            client.set_python_signer(fails)
+            client.initialize_connections([world.axon(server)])
+            with pytest.raises(SigningError, match="OSError: the token is not plugged in"):
+                client.query(world.axon(server), "Echo", {"x": 1}, timeout=world.PATIENCE)
+    finally:
+        server.stop()
+        serving.join(world.PATIENCE)
 
 
 # Wallets

@@ -492,3 +492,27 @@ def test_neither_pydantic_nor_numpy_is_imported_for_others() -> None:
     program = "import sys, btlightning._typed; print({'pydantic', 'numpy'} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert shown.stdout == "set()\n", shown
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="there is no such statement")
+def test_type_aliases_are_what_they_stand_for() -> None:
+    program = """
+from dataclasses import dataclass
+from btlightning._typed import convert
+type Json = dict[str, Json] | list[Json] | str | int | None
+type Pair[T] = tuple[T, T]
+@dataclass
+class Item:
+    json: Json
+    pair: Pair[float]
+print(convert({"json": {"a": [1, "b", {"c": None}]}, "pair": [1, 2]}, Item))
+try:
+    convert({"json": {"a": [1.5]}, "pair": [1, 2]}, Item)
+except ValueError as error:
+    print(error)
+"""
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert shown.stdout.splitlines() == [
+        "Item(json={'a': [1, 'b', {'c': None}]}, pair=(1.0, 2.0))",
+        "Item.json['a'][0]: expected dict | list | str | int | None, got float",
+    ], shown

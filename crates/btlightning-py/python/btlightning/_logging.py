@@ -88,8 +88,8 @@ def _hand_over(
     record.relativeCreated += (created - record.created) * 1000
     record.created = created
     record.msecs = float(int(created % 1 * 1000))
-    if thread:
-        record.threadName = thread
+    # Threads of Python's have no name that the native half knows.
+    record.threadName = thread or "unnamed"
     if level == _TRACE and record.levelname == f"Level {_TRACE}":
         record.levelname = "TRACE"
     logger.handle(record)

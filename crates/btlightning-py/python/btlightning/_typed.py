@@ -49,7 +49,7 @@ def converter(annotation: Any) -> Callable[[Mapping[str, Any]], Any] | None:
     Raises :class:`ConfigError` for a type that no payload can have.
     """
     # Unions that differ in their order are equal, and do not convert alike.
-    spelling = "" if isinstance(annotation, type) else repr(annotation)
+    spelling = "" if _is_class(annotation) else repr(annotation)
     try:
         hash(annotation)
     except TypeError:
@@ -87,8 +87,23 @@ def _unsupported(annotation: Any, why: str) -> ConfigError:
     return ConfigError(f"{_name(annotation)} is no type for a payload: {why}", "config")
 
 
+def _is_class(annotation: Any) -> bool:
+    # To Python 3.10, `list[int]` is a class, too.
+    return isinstance(annotation, type) and typing.get_origin(annotation) is None
+
+
 def _name(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+    return annotation.__name__ if _is_class(annotation) else str(annotation).replace("typing.", "")
+
+
+def _key(generic: Any, args: tuple[Any, ...]) -> Any:
+    """One for each type that a generic one is of."""
+    key = (generic, args, repr(args))
+    try:
+        hash(key)
+    except TypeError:
+        return (generic, repr(args))
+    return key
 
 
 _SEQUENCES: Final = (
@@ -118,9 +133,9 @@ class _Builder:
             return _fits.ANYTHING if annotation.__bound__ is None else self.node(annotation.__bound__)
         if (meant := getattr(annotation, "__supertype__", None)) is not None:  # NewType
             return self.node(meant)
-        if type(annotation).__name__ == "TypeAliasType":  # `type X = ...`
-            return self._alias(annotation)
         origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+        if type(origin or annotation).__name__ == "TypeAliasType":  # `type X = ...`, `X[int]`
+            return self._alias(origin or annotation, args)
         if origin in (typing.Annotated, typing.Final):
             return self.node(args[0])
         if origin in (typing.Union, types.UnionType):
@@ -129,11 +144,12 @@ class _Builder:
             return _fits.literal(args)
         return self._class(annotation, origin or annotation, args)
 
-    def _alias(self, alias: Any) -> _fits.Node:
-        node = self._known.get(alias)
+    def _alias(self, alias: Any, args: tuple[Any, ...]) -> _fits.Node:
+        key = _key(alias, args)
+        node = self._known.get(key)
         if node is None:
-            node = self._known[alias] = _fits.Node(_name(alias), _fits.as_it_is)
-            meant = self.node(alias.__value__)
+            node = self._known[key] = _fits.Node(_name(alias), _fits.as_it_is)
+            meant = self.node(_bound(alias.__value__, dict(zip(alias.__type_params__, args))))
             node.convert, node.maps = meant.convert, meant.maps
             node.exact, node.contests = meant.exact, meant.contests
         return node
@@ -185,11 +201,7 @@ class _Builder:
         return _fits.tuple_of([self.node(arg) for arg in args if arg != ()])
 
     def _dataclass(self, annotation: Any, cls: Any, args: tuple[Any, ...]) -> _fits.Node:
-        key: Any = (cls, args, repr(args))
-        try:
-            hash(key)
-        except TypeError:
-            key = (cls, repr(args))
+        key = _key(cls, args)
         if (known := self._known.get(key)) is not None:
             return known
         node = self._known[key] = _fits.Node(cls.__name__, _fits.as_it_is, (dict,), "converted")
@@ -214,7 +226,7 @@ def _bound(annotation: Any, stands_for: Mapping[Any, Any]) -> Any:
     """The annotation with what its type variables stand for."""
     if isinstance(annotation, TypeVar):
         return stands_for.get(annotation, annotation)
-    free = () if isinstance(annotation, type) else getattr(annotation, "__parameters__", ())
+    free = () if _is_class(annotation) else getattr(annotation, "__parameters__", ())
     return annotation[tuple(stands_for.get(variable, variable) for variable in free)] if free else annotation
 
 
