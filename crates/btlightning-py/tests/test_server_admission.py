@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import inspect
 import ipaddress
 import threading
@@ -43,45 +45,62 @@ def test_only_permitted_validators_come_in() -> None:
         server.cleanup_expired_nonces()
 
 
-@pytest.mark.parametrize("wrong", ["a string", b"bytes", 7, [7], None])
-def test_a_resolver_that_fails_leaves_what_was_in_force(wrong: Any, caplog: pytest.LogCaptureFixture) -> None:
-    again = threading.Event()
-    answers: list[Any] = [[hotkey_of_seed(VALIDATOR)], wrong, RuntimeError("no chain")]
+class Permits:
+    """Names the validator, then answers something wrong, then raises."""
 
-    def permits() -> Any:
-        if len(answers) == 1:
-            again.set()
-            raise answers[0]
-        return answers.pop(0)
+    def __init__(self, wrong: Any) -> None:
+        self.answers: list[Any] = [[hotkey_of_seed(VALIDATOR)], wrong]
+        self.done = threading.Event()
 
-    server = new_server(require_validator_permit=True, validator_permit_refresh_secs=1)
-    server.register("echo", echo)
-    server.set_validator_permit_resolver(permits)
-    with server:
-        assert comes_in(server)
-        assert again.wait(PATIENCE)
-        assert comes_in(server) and server.get_permitted_validator_count() == 1
+    def __call__(self) -> Any:
+        if self.answers:
+            return self.answers.pop(0)
+        self.done.set()
+        raise RuntimeError("no chain")
+
+
+def test_a_resolver_that_fails_leaves_what_was_in_force(caplog: pytest.LogCaptureFixture) -> None:
+    with contextlib.ExitStack() as stack:
+        servers = []
+        for wrong in ["a string", b"bytes", 7, [7], None]:
+            server = new_server(require_validator_permit=True, validator_permit_refresh_secs=1)
+            server.register("echo", echo)
+            permits = Permits(wrong)
+            server.set_validator_permit_resolver(permits)
+            servers.append((stack.enter_context(server), permits))
+        for server, permits in servers:
+            assert comes_in(server)
+            assert permits.done.wait(PATIENCE)
+            assert comes_in(server) and server.get_permitted_validator_count() == 1
+    assert "Validator permit resolution failed" in caplog.text
+
+
+def same(answer: Any) -> Any:
+    return answer
 
 
 def test_only_allowed_addresses_come_in() -> None:
     server = new_server(enforce_source_allowlist=True)
     server.register("echo", echo)
-    for allowed, count in [
+    cases: list[tuple[Any, int]] = [
         (["127.0.0.1"], 1),
         ({ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1")}, 2),
         (None, 0),
-    ]:
-        server.set_source_address_resolver(lambda allowed=allowed: allowed)
+    ]
+    for allowed, count in cases:
+        server.set_source_address_resolver(functools.partial(same, allowed))
         with server:
             assert comes_in(server)
             assert server.get_allowed_source_count() == count
             assert server.is_source_enforcement_bypassed() is (allowed is None)
-    for allowed in (["127.0.0.2"], [], ["nonsense"]):
-        server = new_server(enforce_source_allowlist=True)
-        server.set_source_address_resolver(lambda allowed=allowed: allowed)
-        with server, new_client(connect_timeout_secs=1) as client:
-            with pytest.raises(LightningConnectionError):
-                client.query(axon(server), "echo", {}, timeout=2)
+    with contextlib.ExitStack() as stack, new_client(connect_timeout_secs=0.5) as client:
+        closed = []
+        for allowed in (["127.0.0.2"], [], ["nonsense"]):
+            server = new_server(enforce_source_allowlist=True)
+            server.set_source_address_resolver(functools.partial(same, allowed))
+            closed.append(axon(stack.enter_context(server)))
+        for asked in client.fan_out(closed, "echo", {}, timeout=0.5):
+            assert isinstance(asked.error, LightningConnectionError)
 
 
 def test_handshakes_are_observed() -> None:
@@ -122,38 +141,39 @@ def test_an_observer_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture) 
     assert "the observer's" in caplog.text
 
 
-def test_the_asynchronous_server_takes_asynchronous_resolvers() -> None:
-    async def main() -> None:
-        async def permits() -> list[str]:
-            await asyncio.sleep(0)
-            return [hotkey_of_seed(VALIDATOR)]
+async def permits() -> list[str]:
+    await asyncio.sleep(0)
+    return [hotkey_of_seed(VALIDATOR)]
 
+
+def test_both_servers_take_asynchronous_resolvers() -> None:
+    async def main() -> None:
         server = new_async_server(require_validator_permit=True)
         server.register("echo", echo)
-        server.set_validator_permit_resolver(permits)  # type: ignore[arg-type]
+        server.set_validator_permit_resolver(permits)
         async with server:
             assert await asyncio.to_thread(comes_in, server)
             assert not await asyncio.to_thread(comes_in, server, STRANGER)
 
     run(main())
-    with pytest.raises(TypeError, match="AsyncLightningServer"):
-
-        async def never() -> list[str]:
-            return []
-
-        new_server().set_validator_permit_resolver(never)  # type: ignore[arg-type]
+    server = new_server(require_validator_permit=True)
+    server.register("echo", echo)
+    server.set_validator_permit_resolver(permits)
+    with server:
+        assert comes_in(server) and not comes_in(server, STRANGER)
     with pytest.raises(TypeError, match="not int"):
-        new_server().set_source_address_resolver(7)  # type: ignore[arg-type]
+        server.set_source_address_resolver(7)  # type: ignore[arg-type]
 
 
 def test_every_setting_is_a_keyword_of_both_servers() -> None:
     keywords = inspect.signature(LightningServer).parameters
     for name in OPTIONS:
-        value = 2**20 if name == "max_frame_payload_bytes" else 5
-        new_async_server(**{name: value if "require" not in name and "enforce" not in name else True})
-        new_async_server(**{name: None})
-        if "require" not in name and "enforce" not in name:
-            new_server(**{name: value})
+        value: Any = 2**20 if name == "max_frame_payload_bytes" else 40
+        if name.startswith(("require", "enforce")):
+            value = True
+        for options in [{name: value}, {name: None}]:
+            new_server(b"m" * 32, **options)
+            new_async_server(b"m" * 32, **options)
         assert keywords[name].default is None
     assert len(OPTIONS) == 22
     with pytest.raises(TypeError, match="max_conections"):
@@ -163,8 +183,9 @@ def test_every_setting_is_a_keyword_of_both_servers() -> None:
 def test_settings_out_of_their_bounds_are_named() -> None:
     with pytest.raises(ConfigError, match="max_connections must be non-zero"):
         new_server(max_connections=0)
-    with pytest.raises(ValueError, match="handler_timeout_secs"):
+    with pytest.raises(ConfigError, match="handler_timeout_secs"):
         new_server(handler_timeout_secs=1.5)
+    new_server(handler_timeout_secs=2.0)
     with pytest.raises(OverflowError, match="max_connections"):
         new_server(max_connections=-1)
     with pytest.raises(TypeError, match="max_connections"):
@@ -186,7 +207,7 @@ def test_a_miner_that_signs_by_a_function_is_known() -> None:
     server.register("echo", echo)
     with server:
         assert comes_in(server)
-    with pytest.raises(ValueError, match="32 bytes"):
+    with pytest.raises(ValueError, match="length 32"):
         server.set_miner_keypair(b"short")
 
 

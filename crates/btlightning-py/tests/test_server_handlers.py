@@ -86,9 +86,12 @@ def test_every_kind_of_callable_answers(world: World) -> None:
     async def async_two(more: int, data: dict[str, Any]) -> dict[str, Any]:
         return {**data, "more": more}
 
-    for handler in [echo, lambda data: data, Method().method, Method(), AsyncCall(), coroutine, dict]:
+    handlers: list[Callable[..., Any]]
+    handlers = [echo, lambda data: data, Method().method, Method(), AsyncCall(), coroutine, dict]
+    for handler in handlers:
         assert world.answers(handler, {"a": 1}) == {"a": 1}
-    for handler in [functools.partial(two, 2), functools.partial(async_two, 2)]:
+    handlers = [functools.partial(two, 2), functools.partial(async_two, 2)]
+    for handler in handlers:
         assert world.answers(handler, {"a": 1}) == {"a": 1, "more": 2}
 
 
@@ -156,7 +159,9 @@ def test_a_handler_is_told_who_calls(world: World) -> None:
 
     hotkey = hotkey_of_seed(VALIDATOR)
     connections = set()
-    for handler in [second, other_name, with_default, annotated, keyword, asynchronous, wrapper]:
+    handlers: list[Callable[..., Any]]
+    handlers = [second, other_name, with_default, annotated, keyword, asynchronous, wrapper]
+    for handler in handlers:
         told = world.answers(handler)
         assert told["hotkey"] == hotkey and told["synapse_type"] == "it"
         assert ipaddress.ip_address(told["ip"]).is_loopback and told["port"] > 0
@@ -205,7 +210,8 @@ def test_types_go_in_and_come_out(world: World) -> None:
     async def asynchronous(square: Square, caller: Caller) -> Area:
         return Area(square.of**2)
 
-    for handler in [plain, asynchronous]:
+    handlers: list[Callable[..., Any]] = [plain, asynchronous]
+    for handler in handlers:
         assert world.answers(handler, Square(3)) == {"area": 9}
 
 
@@ -239,7 +245,7 @@ def test_a_request_that_does_not_fit_the_type_fails_and_the_log_says_why(
         caplog.clear()
         assert world.fails(handler, {"off": 1}) == "request processing failed"
         (record,) = mine(caplog)
-        assert record.levelno == logging.WARNING and "'off'" in record.getMessage(), record.getMessage()
+        assert record.levelno == logging.WARNING and "Square.of" in record.getMessage()
         assert "Request of it" in record.getMessage()
 
 
@@ -294,14 +300,14 @@ def test_what_cannot_be_sent_is_told_and_logged(
 
     for handler in [lambda data: answer, asynchronous]:
         caplog.clear()
-        assert world.fails(handler) == "internal serialization error"
+        assert world.fails(handler) == "request processing failed"
         (record,) = mine(caplog)
         assert "Answer of it cannot be sent" in record.getMessage()
     assert world.answers(echo, {"still": 1}) == {"still": 1}
 
 
 def test_a_coroutine_that_nobody_awaited_is_told_apart(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    assert world.fails(lambda data: later(data)) == "internal serialization error"
+    assert world.fails(lambda data: later(data)) == "request processing failed"
     assert "async def" in mine(caplog)[0].getMessage()
 
 
@@ -446,10 +452,12 @@ def test_in_an_event_loop_coroutines_share_it_and_functions_do_not() -> None:
 
             loop = asyncio.get_running_loop()
             with new_client() as client:
-                miner = axon(server)
-                ask = functools.partial(asyncio.to_thread, client.query, miner)
-                assert (await ask("async", {})).data == {"here": True}
-                assert (await ask("plain", {})).data == {"here": False}
+
+                def ask(name: str) -> dict[str, Any]:
+                    return client.query(axon(server), name, {}).data
+
+                assert await asyncio.to_thread(ask, "async") == {"here": True}
+                assert await asyncio.to_thread(ask, "plain") == {"here": False}
 
     run(main())
 

@@ -194,9 +194,9 @@ def test_a_generator_is_closed_when_its_caller_leaves(
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
-def test_a_generator_is_closed_when_its_time_is_up(client: Lightning, which: int) -> None:
+def test_a_generator_is_closed_when_its_time_is_up(which: int) -> None:
     ended = threading.Event()
-    with new_server(handler_timeout_secs=1) as server:
+    with new_server(handler_timeout_secs=1) as server, new_client(max_stream_payload_bytes=2**40) as client:
         server.register("it", endless(ended)[which])
         with pytest.raises(StreamError, match="handler timed out"):
             for _ in client.stream(axon(server), "it", {}):

@@ -49,11 +49,11 @@ async def answer_in_loop(request: _native.Request, failures: Failures) -> None:
             await _send_in_loop(request, outcome)
             outcome = None
         _put(request, outcome)
-    except (asyncio.CancelledError, GeneratorExit):
-        raise
     except BaseException as error:
-        failures.failed(request, error)
-        if isinstance(error, KeyboardInterrupt):
+        # One whose caller has left was cancelled for that reason.
+        if request.is_wanted or not isinstance(error, asyncio.CancelledError):
+            failures.failed(request, error)
+        if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)):
             raise
 
 

@@ -174,10 +174,10 @@ class Caller:
     def __new__(
         cls,
         hotkey: str,
-        address: tuple[str, int] = ("127.0.0.1", 0),
+        address: tuple[str, int] = ...,
         *,
         connection: int = 0,
-        synapse_type: str = "",
+        synapse_type: str = ...,
         received_at: float | None = None,
         deadline: float | None = None,
     ) -> Caller: ...

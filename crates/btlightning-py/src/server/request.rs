@@ -5,7 +5,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use btlightning::SourceAllowlist;
 use btlightning::server::{ChunkError, ChunkSender, Response};
 use bytes::Bytes;
 use pyo3::IntoPyObjectExt;
@@ -105,24 +104,39 @@ impl Request {
         let _inside = process::Waiting::begin();
         // While the interpreter exits nobody hears it any more.
         let Ok(reply) = self.open(|open| open.reply.take()) else { return Ok(()) };
-        let unanswered = match reply.ok_or_else(over)? {
+        let refused = match reply.ok_or_else(over)? {
             // An error of any `send` means that nobody waits any more.
             Reply::Once(reply) => match Response::encode_raw(|out| values::encode_map(answer, out)) {
-                Ok(response) => return Ok(drop(reply.send(Ok(response)))),
-                Err(refused) => (Reply::Once(reply), refused.into_pyerr()),
+                Ok(response) => {
+                    let _ = reply.send(Ok(response));
+                    None
+                }
+                Err(refused) => Some((Reply::Once(reply), refused.into_pyerr())),
             },
-            Reply::Chunks { end, .. } => return Ok(drop(end.send(Ok(())))),
-            Reply::Over(reply) => return Ok(reply.send(()).unwrap_or_default()),
+            Reply::Chunks { end, .. } => {
+                let _ = end.send(Ok(()));
+                None
+            }
+            Reply::Over(reply) => {
+                let _ = reply.send(());
+                None
+            }
             Reply::Permits(reply) => match resolvers::hotkeys(answer) {
-                Ok(hotkeys) => return Ok(drop(reply.send(Ok(hotkeys)))),
-                Err(error) => (Reply::Permits(reply), error),
+                Ok(hotkeys) => {
+                    let _ = reply.send(Ok(hotkeys));
+                    None
+                }
+                Err(error) => Some((Reply::Permits(reply), error)),
             },
             Reply::Sources(reply) => match resolvers::sources(answer) {
-                Ok(sources) => return Ok(drop(reply.send(Ok::<SourceAllowlist, _>(sources)))),
-                Err(error) => (Reply::Sources(reply), error),
+                Ok(sources) => {
+                    let _ = reply.send(Ok(sources));
+                    None
+                }
+                Err(error) => Some((Reply::Sources(reply), error)),
             },
         };
-        let (reply, error) = unanswered;
+        let Some((reply, error)) = refused else { return Ok(()) };
         self.open(|open| open.reply = Some(reply))?;
         Err(error)
     }

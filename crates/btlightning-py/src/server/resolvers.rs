@@ -37,14 +37,19 @@ impl SourceAddressResolver for Resolver {
 
 impl Resolver {
     /// Asks, and waits for as long as it takes; if the server is stopped meanwhile, no longer.
-    fn ask<T>(&self, reply: impl FnOnce(oneshot::Sender<Result<T, String>>) -> Reply) -> btlightning::Result<T> {
+    fn ask<T>(
+        &self,
+        reply: impl FnOnce(oneshot::Sender<Result<T, String>>) -> Reply,
+    ) -> btlightning::Result<T> {
         let (answer, answered) = oneshot::channel();
         let job = Job { entry: self.entry.clone(), given: Given::Nothing, reply: reply(answer) };
         let unanswered = |words: &str| LightningError::Handler(words.to_owned());
         let ticket = self.places.put(self.place, job).map_err(|error| unanswered(error.words()))?;
         let answered = answered.blocking_recv();
         ticket.done();
-        answered.map_err(|_| unanswered("the resolver ended without an answer"))?.map_err(|words| unanswered(&words))
+        answered
+            .map_err(|_| unanswered("the resolver ended without an answer"))?
+            .map_err(|words| unanswered(&words))
     }
 }
 

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use btlightning::LightningServer;
+use btlightning::{LightningError, LightningServer};
 use pyo3::PyTraverseError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tracing::error;
 
 use super::config::config;
@@ -160,12 +160,20 @@ impl Server {
     fn serve(&self, py: Python<'_>, on: Option<On>) -> PyResult<Py<PyAny>> {
         let inner = self.inner.get()?;
         let (core, changing) = (inner.core.clone(), inner.changing.clone());
-        let serving = async move {
+        // On a task of its own, so that it goes on, and lets go, while a signal handler stops the server.
+        let serving = process::runtime()?.spawn(async move {
             core.serve_forever().await?;
             drop(changing.lock().await);
             Ok(())
+        });
+        let mut serving = AbortedWhenDropped(serving);
+        let served = async move {
+            match (&mut serving.0).await {
+                Ok(served) => served,
+                Err(error) => Err(LightningError::Config(error.to_string())),
+            }
         };
-        bridge::run(py, on, serving, nothing)
+        bridge::run(py, on, served, nothing)
     }
 
     /// The same without waiting.
@@ -206,7 +214,7 @@ impl Server {
         let stopped = async move {
             match stopping.await {
                 Ok(stopped) => stopped,
-                Err(error) => Err(btlightning::LightningError::Config(error.to_string())),
+                Err(error) => Err(LightningError::Config(error.to_string())),
             }
         };
         bridge::run(py, on, stopped, nothing)
@@ -283,6 +291,14 @@ impl Drop for Inner {
             serving.abort();
         }
         self.places.close();
+    }
+}
+
+struct AbortedWhenDropped<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortedWhenDropped<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -49,7 +49,7 @@ impl Queue {
         if state.is_closed {
             return Err("the server is stopped".into());
         }
-        let Ok(number) = state.waiting.push(job) else {
+        let Some(number) = state.waiting.push(job) else {
             return Err("too many requests wait for the event loop".into());
         };
         self.tell(state);

@@ -15,14 +15,14 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// The number that the job has from now on; the job itself if there is no room.
-    pub(super) fn push(&mut self, job: Job) -> Result<u64, Job> {
+    /// The number that the job has from now on; `None` if there is no room.
+    pub(super) fn push(&mut self, job: Job) -> Option<u64> {
         if self.jobs.len() >= JOBS_MAX {
-            return Err(job);
+            return None;
         }
         self.last_number += 1;
         self.jobs.insert(self.last_number, (Instant::now(), job));
-        Ok(self.last_number)
+        Some(self.last_number)
     }
 
     pub(super) fn pop(&mut self) -> Option<(u64, Job)> {
