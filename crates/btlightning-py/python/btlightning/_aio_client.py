@@ -72,6 +72,7 @@ class AsyncLightning:
         synapse_type: str,
         data: object,
         *,
+        returns: None = None,
         timeout: float | None = None,
         first_byte_timeout: float | None = None,
     ) -> Reply[dict[str, Any]]: ...
@@ -138,6 +139,7 @@ class AsyncLightning:
         synapse_type: str,
         data: object,
         *,
+        returns: None = None,
         timeout: float | None = None,
         first_byte_timeout: float | None = None,
     ) -> AsyncAnswers[dict[str, Any]]: ...

@@ -140,6 +140,7 @@ class Lightning:
         synapse_type: str,
         data: object,
         *,
+        returns: None = None,
         timeout: float | None = None,
         first_byte_timeout: float | None = None,
     ) -> Reply[dict[str, Any]]: ...
@@ -192,6 +193,7 @@ class Lightning:
         synapse_type: str,
         data: object,
         *,
+        returns: None = None,
         timeout: float | None = None,
         first_byte_timeout: float | None = None,
     ) -> Answers[dict[str, Any]]: ...

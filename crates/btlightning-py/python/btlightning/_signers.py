@@ -14,12 +14,12 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, Union
 
 from . import _native
 from ._errors import ConfigError, SigningError, WalletError
 
-NativeSigner: TypeAlias = "bytes | Callable[[bytes], bytes]"
+NativeSigner: TypeAlias = Union[bytes, Callable[[bytes], bytes]]
 """A seed of 32 bytes, with which Rust signs alone; or a callable that gets the message and returns the 64 bytes."""
 
 _SR25519 = 1
@@ -33,7 +33,7 @@ _ENCRYPTED = (b"$NACL", b"$ANSIBLE_VAULT", b"gAAAAA")
 _MISSING = object()
 
 
-def resolve(signer: object) -> tuple[NativeSigner, str | None]:
+def resolve(signer: Any) -> tuple[NativeSigner, str | None]:
     """What the native half takes for ``signer``, and its hotkey (SS58) if that is known without signing.
 
     ``signer`` may be a seed (32 bytes, or 64 hex digits with or without ``0x``), a ``Wallet`` of ``bittensor`` 11 or of

@@ -53,12 +53,11 @@ def converter(annotation: Any) -> Callable[[Mapping[str, Any]], Any] | None:
     try:
         hash(annotation)
     except TypeError:
-        return _converter.__wrapped__(annotation, spelling)
+        return _made(annotation, spelling)
     return _converter(annotation, spelling)
 
 
-@functools.lru_cache(maxsize=512)
-def _converter(annotation: Any, spelling: str) -> Callable[[Mapping[str, Any]], Any] | None:
+def _made(annotation: Any, spelling: str) -> Callable[[Mapping[str, Any]], Any] | None:
     if annotation is inspect.Parameter.empty or annotation is None:
         return None
     builder = _Builder()
@@ -81,6 +80,9 @@ def _converter(annotation: Any, spelling: str) -> Callable[[Mapping[str, Any]], 
         raise SerializationError(message, "decode") from cause
 
     return convert
+
+
+_converter = functools.lru_cache(maxsize=512)(_made)
 
 
 def _unsupported(annotation: Any, why: str) -> ConfigError:

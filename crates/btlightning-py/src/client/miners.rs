@@ -21,7 +21,8 @@ pub(crate) struct QuicAxonInfo {
 #[pymethods]
 impl QuicAxonInfo {
     #[new]
-    #[pyo3(signature = (hotkey, ip, port, protocol=QUIC))]
+    // The default is `QUIC`, written out so that Python's tools see it.
+    #[pyo3(signature = (hotkey, ip, port, protocol=4))]
     fn new(hotkey: String, ip: String, port: u16, protocol: u8) -> Self {
         Self { hotkey, ip, port, protocol }
     }

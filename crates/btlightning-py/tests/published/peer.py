@@ -65,7 +65,7 @@ def permit(hotkeys):
 
 
 def connect(hotkey, seed, miners):
-    client = btlightning.Lightning(hotkey, connect_timeout_secs=5)
+    client = btlightning.Lightning(hotkey, connect_timeout_secs=2)
     client.set_validator_keypair(seed)
     client.initialize_connections(miners)
     clients.append(client)
