@@ -1,22 +1,22 @@
 //! Keys: a seed that Rust signs with, or something of Python's that is called.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 
 use btlightning::{LightningError, Signer, Sr25519Signer};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::PyBytes;
 
 use crate::errors;
 
 /// How long an sr25519 signature is.
 const SIGNATURE_BYTES: usize = 64;
 
-/// Where the traceback of a signer that raises is written. Its exception itself goes into the error of the handshake.
-const LOGGER: &str = "btlightning.signing";
-
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<SignerThread>()?;
+    module.add_class::<Signature>()?;
     module.add_function(wrap_pyfunction!(hotkey_of_seed, module)?)?;
     module.add_function(wrap_pyfunction!(sign, module)?)
 }
@@ -30,7 +30,7 @@ pub(crate) fn from_python(signer: &Bound<'_, PyAny>) -> PyResult<Arc<dyn Signer>
         return Ok(Arc::new(Sr25519Signer::from_seed(seed_of(seed.as_bytes())?)));
     }
     if signer.is_callable() {
-        return Ok(Arc::new(Called(signer.clone().unbind())));
+        return Ok(Arc::new(Called::new(signer)?));
     }
     Err(errors::config(format!("a signer is a seed (bytes) or a callable, not {}", type_of(signer))))
 }
@@ -55,59 +55,123 @@ fn sign<'py>(signer: &Bound<'py, PyAny>, message: &[u8]) -> PyResult<Bound<'py, 
     Ok(PyBytes::new(py, &signature))
 }
 
-/// A Python callable. It is called on the thread for signatures, which may wait for the GIL; no I/O thread does.
-struct Called(Py<PyAny>);
-
-impl Signer for Called {
-    fn sign(&self, message: &[u8]) -> btlightning::Result<Vec<u8>> {
-        Python::try_attach(|py| self.call(py, message))
-            .unwrap_or_else(|| Err(LightningError::Signing("the interpreter exits".to_owned())))
-    }
+/// A Python callable, called by a Python thread of its own. Rust never calls it: before 3.14, a thread that is inside of
+/// Python when the interpreter exits is ended by unwinding it, and Rust is not to be unwound by others.
+struct Called {
+    desk: Arc<Desk>,
 }
 
 impl Called {
-    fn call(&self, py: Python<'_>, message: &[u8]) -> btlightning::Result<Vec<u8>> {
-        let answer = self.0.bind(py).call1((PyBytes::new(py, message),)).map_err(|error| {
-            let words = words_of(py, &error);
-            if let Err(failed) = log(py, &error) {
-                failed.write_unraisable(py, None);
-            }
-            LightningError::Signing(format!("Python signer call failed: {words}"))
-        })?;
-        // Programs written for btlightning 0.2 may return a list of integers.
-        let signature = answer.extract::<PyBackedBytes>().map(|bytes| bytes.to_vec());
-        let Ok(signature) = signature.or_else(|_| answer.extract::<Vec<u8>>()) else {
-            return Err(LightningError::Signing(format!(
-                "the signer returned {}, not bytes",
-                type_of(&answer)
-            )));
-        };
-        if signature.len() != SIGNATURE_BYTES {
-            let found = signature.len();
-            return Err(LightningError::Signing(format!(
-                "the signer returned {found} bytes; a signature is {SIGNATURE_BYTES}"
-            )));
-        }
-        Ok(signature)
+    fn new(callable: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let called = Self { desk: Arc::default() };
+        let thread = SignerThread { desk: called.desk.clone() };
+        callable
+            .py()
+            .import(intern!(callable.py(), "btlightning._signers"))?
+            .call_method1(intern!(callable.py(), "start_thread"), (thread, callable))?;
+        Ok(called)
     }
 }
 
-/// The exception's type and text, as the last line of a traceback has them.
-fn words_of(py: Python<'_>, error: &PyErr) -> String {
-    let name = error.get_type(py).name().map_or_else(|_| "an exception".to_owned(), |name| name.to_string());
-    match error.value(py).str() {
-        Ok(text) if !text.is_empty().unwrap_or(true) => format!("{name}: {text}"),
-        _ => name,
+impl Signer for Called {
+    fn sign(&self, message: &[u8]) -> btlightning::Result<Vec<u8>> {
+        let (reply, signature) = mpsc::sync_channel(1);
+        self.desk.slot().asked.push_back((message.to_vec(), reply));
+        self.desk.bell.notify_one();
+        signature
+            .recv()
+            .unwrap_or_else(|_| Err(LightningError::Signing("the signer's thread has ended".to_owned())))
     }
 }
 
-fn log(py: Python<'_>, error: &PyErr) -> PyResult<()> {
-    let logger = py.import(intern!(py, "logging"))?.call_method1(intern!(py, "getLogger"), (LOGGER,))?;
-    let how = PyDict::new(py);
-    // With its traceback, which the exception itself need not have yet.
-    how.set_item(intern!(py, "exc_info"), error.clone_ref(py).into_value(py))?;
-    logger.call_method(intern!(py, "error"), ("the signer raised an exception",), Some(&how))?;
-    Ok(())
+impl Drop for Called {
+    fn drop(&mut self) {
+        self.desk.slot().is_closed = true;
+        self.desk.bell.notify_one();
+    }
+}
+
+/// Where what is to be signed lies until the Python thread takes it. No more lies there than threads wait for.
+#[derive(Default)]
+struct Desk {
+    slot: Mutex<Slot>,
+    bell: Condvar,
+}
+
+#[derive(Default)]
+struct Slot {
+    asked: VecDeque<(Vec<u8>, Reply)>,
+    is_closed: bool,
+}
+
+type Reply = mpsc::SyncSender<btlightning::Result<Vec<u8>>>;
+
+impl Desk {
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Option<(Vec<u8>, Reply)> {
+        let idle = |slot: &mut Slot| slot.asked.is_empty() && !slot.is_closed;
+        let mut slot = self.bell.wait_while(self.slot(), idle).unwrap_or_else(PoisonError::into_inner);
+        slot.asked.pop_front()
+    }
+}
+
+/// The desk, as the Python thread has it.
+#[pyclass(frozen, module = "btlightning._native")]
+struct SignerThread {
+    desk: Arc<Desk>,
+}
+
+#[pymethods]
+impl SignerThread {
+    /// Waits for something to sign: the message, and where the signature goes. `None` once there will be no more.
+    fn take(&self, py: Python<'_>) -> Option<(Vec<u8>, Signature)> {
+        let (message, reply) = py.detach(|| self.desk.take())?;
+        Some((message, Signature { reply }))
+    }
+}
+
+/// Where a signature goes. Dropped without one, it says that there is none.
+#[pyclass(frozen, module = "btlightning._native")]
+struct Signature {
+    reply: Reply,
+}
+
+#[pymethods]
+impl Signature {
+    /// What the signer returned.
+    fn made(&self, returned: &Bound<'_, PyAny>) {
+        self.give(checked(returned));
+    }
+
+    /// The signer raised something.
+    fn failed(&self, words: &str) {
+        self.give(Err(LightningError::Signing(format!("Python signer call failed: {words}"))));
+    }
+}
+
+impl Signature {
+    fn give(&self, signature: btlightning::Result<Vec<u8>>) {
+        // An error means that it was given already, or that nobody waits any more.
+        let _ = self.reply.try_send(signature);
+    }
+}
+
+fn checked(returned: &Bound<'_, PyAny>) -> btlightning::Result<Vec<u8>> {
+    // Programs written for btlightning 0.2 may return a list of integers.
+    let signature = returned.extract::<PyBackedBytes>().map(|bytes| bytes.to_vec());
+    let Ok(signature) = signature.or_else(|_| returned.extract::<Vec<u8>>()) else {
+        return Err(LightningError::Signing(format!("the signer returned {}, not bytes", type_of(returned))));
+    };
+    if signature.len() != SIGNATURE_BYTES {
+        let found = signature.len();
+        return Err(LightningError::Signing(format!(
+            "the signer returned {found} bytes; a signature is {SIGNATURE_BYTES}"
+        )));
+    }
+    Ok(signature)
 }
 
 fn type_of(object: &Bound<'_, PyAny>) -> String {

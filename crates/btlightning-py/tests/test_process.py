@@ -231,3 +231,29 @@ print(threading.active_count(), threads)
 """
     )
     assert (ended.stdout.split(), ended.stderr) == (["1", "1"], "")
+
+
+def test_a_program_ends_while_a_signer_is_at_work() -> None:
+    ended = program(
+        """
+import threading, time
+from btlightning import Lightning
+signing = threading.Event()
+
+def sign(message):
+    signing.set()
+    while True:  # gives up and takes the GIL all the time, and so is in Python when the interpreter goes
+        time.sleep(0.0001)  # sleeps: it stands for a signer that is slow
+
+client = Lightning("5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY")
+client.set_python_signer(sign)
+from btlightning import LightningServer
+server = LightningServer(host="127.0.0.1", port=0, signer=b"m" * 32)
+server.__enter__()
+miner = {"hotkey": server.hotkey, "ip": "127.0.0.1", "port": server.port}
+threading.Thread(target=client.initialize_connections, args=([miner],), daemon=True).start()
+signing.wait()
+print("done")
+"""
+    )
+    assert (ended.returncode, ended.stdout.split(), ended.stderr) == (0, ["done"], "")

@@ -11,13 +11,17 @@ import binascii
 import importlib
 import inspect
 import json
+import logging
 import os
 import re
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, Union
 
 from . import _native
 from ._errors import ConfigError, SigningError, WalletError
+
+_log = logging.getLogger("btlightning.signing")
 
 NativeSigner: TypeAlias = Union[bytes, Callable[[bytes], bytes]]
 """A seed of 32 bytes, with which Rust signs alone; or a callable that gets the message and returns the 64 bytes."""
@@ -259,3 +263,29 @@ def _password(variable: str, path: str) -> str:
 
 def _words(error: Exception) -> str:
     return str(error) or type(error).__name__
+
+
+def start_thread(desk: _native.SignerThread, signer: Callable[[bytes], Any]) -> None:
+    """Has a thread call ``signer`` for what lies on its desk, until the client or server lets go of it."""
+    threading.Thread(target=_sign, args=(desk, signer), name="btlightning-signer", daemon=True).start()
+
+
+def _sign(desk: _native.SignerThread, signer: Callable[[bytes], Any]) -> None:
+    while (asked := desk.take()) is not None:
+        message, signature = asked
+        try:
+            signature.made(signer(message))
+        except BaseException as error:
+            _log.error("the signer raised an exception", exc_info=error)
+            signature.failed(_words_of(error))
+        # Nothing of it stays alive while nothing is to be signed.
+        del asked, message, signature
+
+
+def _words_of(error: BaseException) -> str:
+    """The exception's type and text, as the last line of a traceback has them."""
+    try:
+        text = str(error)
+    except Exception:
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
