@@ -25,11 +25,23 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = true)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-    process::add_to(module)?;
+    process::add_to(module, logging::install)?;
+    module.add_function(wrap_pyfunction!(shutdown, module)?)?;
     bridge::add_to(module)?;
     values::add_to(module)?;
     client::add_to(module)?;
     server::add_to(module)?;
     signers::add_to(module)?;
     logging::add_to(module)
+}
+
+/// Called once when the interpreter exits, while threads still run: connections are closed, threads that wait for work end,
+/// and the rest of the log is handed over.
+#[pyfunction]
+fn shutdown(py: Python<'_>) {
+    if process::begin_exit() {
+        server::close();
+        process::end(py);
+        logging::close(py);
+    }
 }

@@ -39,11 +39,14 @@ static RUNTIME: PerProcess<OnceLock<Runtime>> = PerProcess([const { OnceLock::ne
 static OPEN: PerProcess<Mutex<Vec<Open>>> = PerProcess([const { Mutex::new(Vec::new()) }; GENERATIONS]);
 /// How many threads the exit waits for.
 static WAITING: PerProcess<AtomicUsize> = PerProcess([const { AtomicUsize::new(0) }; GENERATIONS]);
+/// Told when a process has made its runtime.
+static STARTED: OnceLock<fn() -> PyResult<()>> = OnceLock::new();
 static EXITING: AtomicBool = AtomicBool::new(false);
 
-pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_function(wrap_pyfunction!(forked, module)?)?;
-    module.add_function(wrap_pyfunction!(shutdown, module)?)
+/// `started` is told, perhaps more than once, when a process has made its runtime.
+pub(crate) fn add_to(module: &Bound<'_, PyModule>, started: fn() -> PyResult<()>) -> PyResult<()> {
+    let _ = STARTED.set(started);
+    module.add_function(wrap_pyfunction!(forked, module)?)
 }
 
 /// A static value that every generation of processes has for itself.
@@ -86,7 +89,9 @@ pub(crate) fn runtime() -> PyResult<&'static Handle> {
         .map_err(|error| errors::config(format!("no I/O threads: {error}")))?;
     // Lost only to another thread that has just made its own.
     let runtime = RUNTIME.get_or_init(|| runtime).handle();
-    crate::logging::install()?;
+    if let Some(started) = STARTED.get() {
+        started()?;
+    }
     Ok(runtime)
 }
 
@@ -195,15 +200,17 @@ fn forked() {
     }
 }
 
-/// Called once when the interpreter exits, while threads still run: connections are closed, threads that wait for work end,
-/// and the rest of the log is handed over.
-#[pyfunction]
-fn shutdown(py: Python<'_>) {
+/// Begins the exit: nothing new is begun from now on. False if there is nothing to end here.
+pub(crate) fn begin_exit() -> bool {
     if check_here().is_err() {
-        return;
+        return false;
     }
     EXITING.store(true, Ordering::Release);
-    crate::server::close();
+    RUNTIME.get().is_some()
+}
+
+/// Closes connections, and waits a moment for threads that wait for work, or are inside of Python, to have ended.
+pub(crate) fn end(py: Python<'_>) {
     let Some(runtime) = RUNTIME.get() else { return };
     py.detach(|| {
         let open = std::mem::take(&mut *OPEN.lock().unwrap_or_else(PoisonError::into_inner));
@@ -217,7 +224,6 @@ fn shutdown(py: Python<'_>) {
             std::thread::sleep(Duration::from_millis(1));
         }
     });
-    crate::logging::close(py);
 }
 
 /// Something that lives on the runtime of the process that made it. In a forked child it is neither used nor dropped: its

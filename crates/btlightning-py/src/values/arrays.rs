@@ -8,7 +8,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyBytes, PyComplex, PyDict, PyTuple, PyType};
 
 use super::array_form::Form;
-use super::encode::{Fault, type_name};
+use super::fault::{Fault, type_name};
 
 /// The map that is encoded in place of an array, a numpy scalar or a tensor.
 pub(super) fn plain<'py>(value: &Bound<'py, PyAny>) -> Result<Option<Bound<'py, PyAny>>, Fault> {

@@ -2,8 +2,6 @@
 
 use btlightning::raw::{EncodeError, NESTING_MAX, PayloadWriter, SHARED_BYTES_MIN};
 use bytes::Bytes;
-use pyo3::PyTypeInfo;
-use pyo3::exceptions::PyUnicodeEncodeError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{
@@ -11,6 +9,7 @@ use pyo3::types::{
 };
 
 use super::ext::Ext;
+use super::fault::{Fault, exact, text, type_name};
 use super::keys::Kind;
 use super::open::{self, Next, Open};
 use super::{Refused, objects, timestamp};
@@ -36,28 +35,6 @@ pub(crate) fn encode_map(py_data: &Bound<'_, PyAny>, out: &mut PayloadWriter) ->
         Fault::Encode(error) => Refused::Encode(error),
         Fault::Python(error) => Refused::Python(error),
     })
-}
-
-/// What is wrong with one value.
-pub(super) enum Fault {
-    /// MessagePack has no form for it.
-    Unsupported(String),
-    /// It has a type that MessagePack has, and cannot be encoded all the same.
-    Invalid(String),
-    Encode(EncodeError),
-    Python(PyErr),
-}
-
-impl From<EncodeError> for Fault {
-    fn from(error: EncodeError) -> Self {
-        Self::Encode(error)
-    }
-}
-
-impl From<PyErr> for Fault {
-    fn from(error: PyErr) -> Self {
-        Self::Python(error)
-    }
 }
 
 struct Walk<'out, 'py> {
@@ -263,27 +240,6 @@ impl<'py> Walk<'_, 'py> {
         self.open.push(open);
         Ok(())
     }
-}
-
-/// The value, if it is of this type and of no subclass.
-pub(super) fn exact<'a, 'py, T: PyTypeInfo>(value: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, T>> {
-    // The failed cast would make an error.
-    if value.is_exact_instance_of::<T>() { value.cast_exact().ok() } else { None }
-}
-
-pub(super) fn text<'a>(string: &'a Bound<'_, PyString>) -> Result<&'a str, Fault> {
-    string.to_str().map_err(|error| {
-        if error.is_instance_of::<PyUnicodeEncodeError>(string.py()) {
-            Fault::Invalid("the string has a lone surrogate, for which UTF-8 has no form".into())
-        } else {
-            error.into()
-        }
-    })
-}
-
-pub(super) fn type_name(value: &Bound<'_, PyAny>) -> String {
-    let name = value.get_type().fully_qualified_name();
-    name.map_or_else(|_| "the object".into(), |name| name.to_string_lossy().into_owned())
 }
 
 fn no_key(value: &Bound<'_, PyAny>) -> Fault {

@@ -21,6 +21,7 @@ mod decode;
 mod dtype;
 mod encode;
 mod ext;
+mod fault;
 mod keys;
 mod objects;
 mod open;

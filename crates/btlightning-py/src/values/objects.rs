@@ -6,7 +6,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyComplex, PyDict, PyMemoryView, PyType};
 
 use super::arrays;
-use super::encode::Fault;
+use super::fault::Fault;
 
 /// The value of an enum's member.
 pub(super) fn enum_value<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {

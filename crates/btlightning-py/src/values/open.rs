@@ -9,7 +9,7 @@ use pyo3::types::{
     PyBool, PyBytes, PyDict, PyFloat, PyInt, PyIterator, PyList, PyMapping, PyString, PyTuple,
 };
 
-use super::encode::{Fault, exact, text, type_name};
+use super::fault::{Fault, exact, text, type_name};
 use super::keys::{Keys, Kind};
 
 /// Its length is written, and some of its elements are still to come.

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-use super::encode::Fault;
+use super::fault::Fault;
 
 /// The extension's code.
 pub(super) const CODE: i8 = -1;

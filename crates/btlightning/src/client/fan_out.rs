@@ -8,10 +8,11 @@ use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::call::{self, CallOptions, Reply};
+use super::call::{self, CallOptions};
 use super::config::LightningClientConfig;
 use super::error::CallError;
-use super::raw::{RawReply, RawRequest};
+use super::reply::{RawReply, Reply};
+use super::request::RawRequest;
 use super::route::Route;
 
 /// The answers of a fan-out, in the order in which they arrive. Made by

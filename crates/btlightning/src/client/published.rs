@@ -12,7 +12,7 @@ use tracing::info;
 
 use super::call::{self, CallOptions};
 use super::error::CallError;
-use super::raw::RawRequest;
+use super::request::RawRequest;
 use super::slot::SlotState;
 use super::stream::{self, StreamingResponse};
 use super::{LightningClient, LightningClientConfig, registry, udp};

@@ -7,13 +7,14 @@ use btlightning_proto::wire::{MessageType, ResponseEnvelope, ScanLimits, StreamE
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
-use super::call::{self, Timings};
+use super::call;
 use super::config::LightningClientConfig;
 use super::deadline::deadline_after;
 use super::error::{CallError, PeerError, Phase};
 use super::exchange::{self, Bounds, Sent, within_silence};
 use super::link::Link;
-use super::raw::RawRequest;
+use super::reply::Timings;
+use super::request::RawRequest;
 use super::route::Route;
 use super::slot::Slot;
 use crate::error::{LightningError, Result};
