@@ -7,6 +7,7 @@
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError, Weak};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use btlightning::{LightningClient, LightningServer};
@@ -42,6 +43,8 @@ static WAITING: PerProcess<AtomicUsize> = PerProcess([const { AtomicUsize::new(0
 /// Told when a process has made its runtime.
 static STARTED: OnceLock<fn() -> PyResult<()>> = OnceLock::new();
 static EXITING: AtomicBool = AtomicBool::new(false);
+/// The thread that the interpreter exits in.
+static EXIT_THREAD: OnceLock<ThreadId> = OnceLock::new();
 
 /// `started` is told, perhaps more than once, when a process has made its runtime.
 pub(crate) fn add_to(module: &Bound<'_, PyModule>, started: fn() -> PyResult<()>) -> PyResult<()> {
@@ -95,7 +98,8 @@ pub(crate) fn runtime() -> PyResult<&'static Handle> {
     Ok(runtime)
 }
 
-/// Refuses to go on where nothing works.
+/// Refuses to go on where nothing works. Of a thread that is not the one that exits, this is the end: what is still there
+/// then is a daemon, and an error in the middle of the exit would not be its program's fault.
 ///
 /// # Errors
 /// `ForkError` after too many forks; `ClosedError` while the interpreter exits.
@@ -104,15 +108,24 @@ pub(crate) fn check_here() -> PyResult<()> {
         return Err(errors::forked());
     }
     if EXITING.load(Ordering::Acquire) {
+        if EXIT_THREAD.get().is_some_and(|thread| *thread != std::thread::current().id()) {
+            Python::attach(|py| py.detach(stay));
+        }
         return Err(errors::exiting());
     }
     Ok(())
 }
 
+/// Waits for the process to end.
+fn stay() {
+    loop {
+        std::thread::park();
+    }
+}
+
 /// Waits for `work` with the GIL released. Python's signal handlers run meanwhile; when one raises, the work is dropped.
 ///
-/// A thread that still waits when the interpreter exits is a daemon, and never comes back: whatever it would find then, an
-/// error in the middle of the exit would not be its program's fault.
+/// A thread that still waits when the interpreter exits never comes back; see [`check_here`].
 ///
 /// # Errors
 /// What a signal handler raises (`KeyboardInterrupt`); what [`check_here`] says.
@@ -123,8 +136,8 @@ pub(crate) fn wait<T: Send>(py: Python<'_>, work: impl Future<Output = T> + Send
         let outcome = py.detach(|| {
             let outcome =
                 runtime.block_on(async { tokio::time::timeout(SIGNALS_EVERY, work.as_mut()).await });
-            while EXITING.load(Ordering::Acquire) {
-                std::thread::park();
+            if EXITING.load(Ordering::Acquire) {
+                stay();
             }
             outcome
         });
@@ -205,6 +218,7 @@ pub(crate) fn begin_exit() -> bool {
     if check_here().is_err() {
         return false;
     }
+    let _ = EXIT_THREAD.set(std::thread::current().id());
     EXITING.store(true, Ordering::Release);
     RUNTIME.get().is_some()
 }

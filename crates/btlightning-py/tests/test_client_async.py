@@ -24,11 +24,14 @@ import btlightning
 from btlightning import (
     AsyncLightning,
     AsyncLightningServer,
+    ConfigError,
     HandlerError,
     LightningTimeoutError,
     Miner,
+    SerializationError,
     StreamError,
 )
+from btlightning._loop import Source
 
 T = TypeVar("T")
 
@@ -183,6 +186,105 @@ def test_chunks_arrive_as_they_are_sent_and_none_is_lost_by_a_cancelled_wait() -
 
 async def anext_of(chunks: Any) -> Any:
     return await chunks.__anext__()
+
+
+def test_nothing_is_lost_or_doubled_whenever_a_wait_is_cancelled() -> None:
+    async def count(data: dict[str, Any]) -> AsyncIterator[bytes]:
+        for number in range(50):
+            yield str(number).encode()
+
+    async def scenario(world: World) -> None:
+        world.server.register("count", count)
+        for turns in range(4):
+            came = []
+            chunks = world.client.stream(world.miner, "count", {})
+            await chunks.open()
+            while True:
+                step = asyncio.ensure_future(anext_of(chunks))
+                # Cancelled at each moment in turn: before its work, in the middle, and when its outcome is there already.
+                for _ in range(turns * 3):
+                    await asyncio.sleep(0)
+                step.cancel()
+                try:
+                    came.append(await step)
+                except asyncio.CancelledError:
+                    try:
+                        came.append(await anext_of(chunks))
+                    except StopAsyncIteration:
+                        break
+                except StopAsyncIteration:
+                    break
+            assert came == [str(number).encode() for number in range(50)]
+
+    run(world(scenario))
+
+
+def test_an_outcome_that_a_cancelled_wait_has_missed_is_the_next_ones() -> None:
+    async def main() -> None:
+        made: list[asyncio.Future[Any]] = []
+
+        class Work:
+            def cancel(self) -> None:
+                raise AssertionError("nothing is dropped")
+
+        def work(on: Any) -> Any:
+            made.append(on[1])
+            return Work()
+
+        source = Source(work, None)
+        waiting = asyncio.ensure_future(source.next())
+        await asyncio.sleep(0)
+        made[0].set_result("it")
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert await source.next() == "it"
+        assert len(made) == 1
+
+    run(main())
+
+
+def test_tasks_that_share_a_stream_or_a_fan_out_get_each_thing_once() -> None:
+    async def count(data: dict[str, Any]) -> AsyncIterator[bytes]:
+        for number in range(50):
+            yield str(number).encode()
+
+    async def all_of(source: Any) -> list[Any]:
+        return [thing async for thing in source]
+
+    async def scenario(world: World) -> None:
+        world.server.register("count", count)
+        chunks = world.client.stream(world.miner, "count", {})
+        await chunks.open()
+        shares = await asyncio.gather(*(all_of(chunks) for _ in range(3)))
+        assert sorted(int(chunk) for share in shares for chunk in share) == list(range(50))
+        nobodies = [btlightning.hotkey_of_seed(bytes([number]) * 32) for number in range(9)]
+        answers = world.client.fan_out([world.miner, *nobodies], "echo", {})
+        shares = await asyncio.gather(*(all_of(answers) for _ in range(3)))
+        assert sorted(answer.hotkey for share in shares for answer in share) == sorted([world.server.hotkey, *nobodies])
+
+    run(world(scenario))
+
+
+def test_an_answer_that_upsets_the_callers_own_code_is_an_error_of_its_miner_alone() -> None:
+    @dataclass
+    class Share:
+        n: int
+
+        def __post_init__(self) -> None:
+            self.share = 1 / self.n
+
+    async def scenario(world: World) -> None:
+        [answer] = [answer async for answer in world.client.fan_out([world.miner], "echo", {"n": 0}, returns=Share)]
+        assert isinstance(answer.error, SerializationError) and "ZeroDivisionError" in str(answer.error)
+        with pytest.raises(SerializationError) as raised:
+            await world.client.query(world.miner, "echo", {"n": 0}, returns=Share)
+        assert isinstance(raised.value.__cause__, ZeroDivisionError)
+        with pytest.raises(ConfigError):
+            world.client.fan_out([world.miner], "echo", {}, returns=int)
+
+    run(world(scenario))
 
 
 def test_leaving_a_stream_tells_the_miner_to_stop() -> None:

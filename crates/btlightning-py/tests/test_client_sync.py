@@ -356,3 +356,43 @@ def test_other_threads_run_while_one_waits(client: Lightning, miner: LightningSe
     waiting.close()
     reader.join(PATIENCE)
     assert not reader.is_alive()
+
+
+def test_a_seed_is_bytes_and_not_a_number() -> None:
+    client = new_client()
+    for seed in [b"v" * 32, bytearray(b"v" * 32), memoryview(b"v" * 32), [1] * 32, (1,) * 32]:
+        client.set_validator_keypair(seed)
+    for wrong in [32, None, "v" * 32, {1}]:
+        with pytest.raises(TypeError):
+            client.set_validator_keypair(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="expected a sequence of length 32"):
+        client.set_validator_keypair(b"short")
+
+
+def test_one_miner_is_not_a_list_of_miners(client: Lightning, miner: LightningServer) -> None:
+    ones: list[Any] = [axon(miner), miner.hotkey, QuicAxonInfo(miner.hotkey, "127.0.0.1", 1)]
+    for one in ones:
+        with pytest.raises(TypeError, match="a list of miners"):
+            client.initialize_connections(one)
+        with pytest.raises(TypeError, match="a list of miners"):
+            client.update_miner_registry(one)
+        with pytest.raises(TypeError, match="a list of miners"):
+            client.fan_out(one, "echo", {})
+
+
+def test_a_client_knows_whose_it_is() -> None:
+    hotkey = btlightning.hotkey_of_seed(b"v" * 32)
+    assert (new_client().hotkey, Lightning(hotkey).wallet_hotkey) == (hotkey, hotkey)
+    with pytest.raises(ConfigError, match="the signer signs for"):
+        Lightning(hotkey, signer=STRANGER)
+    assert new_client().peer("garbage") is None
+
+
+def test_a_miner_that_is_named_again_is_no_news(
+    client: Lightning, miner: LightningServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.initialize_connections([axon(miner)])
+    client.initialize_connections([axon(miner)])
+    assert client.query(axon(miner), "echo", {}).data == {}
+    btlightning.refresh_log_level()
+    assert not [record for record in caplog.records if "left out" in record.getMessage()]

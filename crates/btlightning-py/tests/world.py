@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import subprocess
 import sys
@@ -102,10 +103,13 @@ def in_threads(count: int, work: Callable[[int], T]) -> list[T]:
 
 def program(source: str, *args: str, timeout: float = 2 * PATIENCE) -> subprocess.CompletedProcess[str]:
     """Runs a Python program in an interpreter of its own."""
-    return subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(source), *args],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    command = [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(source), *args]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            # The fault handler then says where it is stuck.
+            process.send_signal(signal.SIGABRT)
+            out, err = process.communicate(timeout=PATIENCE)
+            raise AssertionError(f"the program is stuck\n{out}\n{err}") from None
+    return subprocess.CompletedProcess(command, process.returncode, out, err)

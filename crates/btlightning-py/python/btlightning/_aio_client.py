@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from . import _native, _signers
 from ._loop import Source, awaited
-from ._options import ClientOptions, answer, native_client, reply
+from ._options import ClientOptions, Reader, answer, listed, native_client, reader, reply
 from ._types import Answer, ClientConnectionStats, Miner, MinerAddress, Reply
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ class AsyncLightning:
     def __init__(
         self, wallet_hotkey: str | None = None, *, signer: object = None, **options: Unpack[ClientOptions]
     ) -> None:
-        self._native = native_client(wallet_hotkey, signer, options)
+        self._native, hotkey = native_client(wallet_hotkey, signer, options)
+        #: The validator's hotkey, in SS58.
+        self.hotkey: str = hotkey
 
     def set_signer(self, signer: object) -> None:
         """Signs with ``signer`` from now on; see the class. Without one, every dial fails."""
@@ -58,12 +60,12 @@ class AsyncLightning:
         is no error: it is dialled again in the background, and :meth:`peers` says why. Cancelled, the dials go on.
         Raises :class:`SigningError` without a signer.
         """
-        await awaited(self._native.connect, list(miners))
+        await awaited(self._native.connect, listed(miners))
 
     async def update(self, miners: Iterable[MinerAddress]) -> None:
         """Wants exactly ``miners`` from now on: new ones are dialled, connections to others are closed."""
         self._native.open()
-        await awaited(self._native.update, list(miners))
+        await awaited(self._native.update, listed(miners))
 
     @overload
     async def query(
@@ -107,9 +109,10 @@ class AsyncLightning:
         Raises a :class:`LightningError`: :class:`HandlerError` when the miner says that it failed,
         :class:`LightningTimeoutError`, :class:`LightningConnectionError`, :class:`SerializationError`, ...
         """
+        read = reader(returns)
         self._native.open()
         native = await awaited(self._native.query, miner, synapse_type, data, timeout, first_byte_timeout)
-        return reply(native, returns)
+        return reply(native, read)
 
     def stream(
         self,
@@ -172,9 +175,10 @@ class AsyncLightning:
         The request is encoded once, and sent before this returns. What goes wrong with one miner is in its
         :class:`Answer`. Leaving an ``async with`` block around it, or dropping it, cancels the calls that are still out.
         """
+        read = reader(returns)
         self._native.open()
-        calls = self._native.fan_out(list(miners), synapse_type, data, timeout, first_byte_timeout)
-        return AsyncAnswers(calls, returns)
+        calls = self._native.fan_out(listed(miners), synapse_type, data, timeout, first_byte_timeout)
+        return AsyncAnswers(calls, read)
 
     def peers(self) -> list[_native.Peer]:
         """How things stand with every miner, now."""
@@ -184,12 +188,14 @@ class AsyncLightning:
         """How things stand with one miner, now; ``None`` if it is not wanted."""
         return self._native.peer(hotkey)
 
-    async def peer_changes(self) -> AsyncIterator[_native.Peer]:
-        """Every change of any miner's state, from the first step of the iteration on, without an end.
+    def peer_changes(self) -> AsyncGenerator[_native.Peer, None]:
+        """Every change of any miner's state from now on, without an end.
 
         Whoever is too slow to read 1,024 changes gets every miner's present state instead, and then goes on.
         """
-        changes = Source(self._native.peer_changes().next)
+        return self._changes(Source(self._native.peer_changes().next, None))
+
+    async def _changes(self, changes: Source) -> AsyncGenerator[_native.Peer, None]:
         while True:
             change = await changes.next()
             if change is None:
@@ -237,7 +243,7 @@ class AsyncStream:
         if self._chunks is None and not self._closed:
             self._client.open()
             chunks: _native.ChunkStream = await awaited(self._client.stream, *self._request)
-            self._chunks, self._source = chunks, Source(chunks.next)
+            self._chunks, self._source = chunks, Source(chunks.next, None)
 
     def __aiter__(self) -> Self:
         return self
@@ -278,10 +284,10 @@ class AsyncStream:
 class AsyncAnswers(Generic[T]):
     """The answers of a fan-out: an async iterator of :class:`Answer`, and an async context manager."""
 
-    def __init__(self, calls: _native.FanOut, returns: type[Any] | None) -> None:
+    def __init__(self, calls: _native.FanOut, read: Reader) -> None:
         self._calls = calls
-        self._source = Source(calls.next)
-        self._returns = returns
+        self._source = Source(calls.next, [])
+        self._read = read
         self._ready: deque[Any] = deque()
 
     def __aiter__(self) -> Self:
@@ -293,7 +299,7 @@ class AsyncAnswers(Generic[T]):
             self._ready.extend(await self._source.next())
         if not self._ready:
             raise StopAsyncIteration
-        return answer(self._ready.popleft(), self._returns)
+        return answer(self._ready.popleft(), self._read)
 
     def close(self) -> None:
         """Cancels the calls that are still out."""

@@ -8,14 +8,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from . import _native, _signers
-from ._options import answer, native_client, reply
+from ._options import Reader, answer, listed, native_client, reader, reply
 from ._types import (
     Answer,
     ClientConnectionStats,
     Miner,
     MinerAddress,
     Reply,
-    SynapseRequest,
+    Request,
+    Seed,
     SynapseResponse,
 )
 
@@ -69,15 +70,17 @@ class Lightning:
             "stream_chunk_timeout_secs": stream_chunk_timeout_secs,
             "query_timeout_secs": query_timeout_secs,
         }
-        options: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+        options: dict[str, Any] = dict(settings)
         options["reconnect_slow_probe_interval_secs"] = reconnect_slow_probe_interval_secs
-        self._native = native_client(wallet_hotkey, signer, options)
+        self._native, self.hotkey = native_client(wallet_hotkey, signer, options)
+        #: The validator's hotkey, in SS58, by its published name.
+        self.wallet_hotkey = self.hotkey
 
     # The calls of btlightning 0.2.
 
-    def set_validator_keypair(self, keypair_seed: bytes) -> None:
+    def set_validator_keypair(self, keypair_seed: Seed) -> None:
         """Signs with the key pair of this 32-byte seed."""
-        self._native.set_signer(bytes(keypair_seed))
+        self._native.set_signer(_signers.seed_bytes(keypair_seed))
 
     def set_python_signer(self, signer_callback: Callable[[bytes], bytes]) -> None:
         """Signs by calling ``signer_callback`` with the bytes to sign; it returns the 64 bytes of the signature."""
@@ -99,10 +102,10 @@ class Lightning:
         is no error: it is dialled again in the background, and :meth:`peers` says why. Raises :class:`SigningError` without
         a signer.
         """
-        self._native.connect(list(miners))
+        self._native.connect(listed(miners))
 
     def query_axon(
-        self, axon_info: MinerAddress, request: SynapseRequest, timeout_secs: float | None = None
+        self, axon_info: MinerAddress, request: Request, timeout_secs: float | None = None
     ) -> SynapseResponse:
         """Asks a miner; a failure of its handler is told by ``success`` and ``error`` of the answer.
 
@@ -111,13 +114,13 @@ class Lightning:
         """
         return self._native.query_axon(axon_info, request, timeout_secs)
 
-    def query_axon_stream(self, axon_info: MinerAddress, request: SynapseRequest) -> Stream:
+    def query_axon_stream(self, axon_info: MinerAddress, request: Request) -> Stream:
         """Asks a miner for an answer in chunks of bytes; iterate over it."""
         return Stream(self._native.query_axon_stream(axon_info, request))
 
     def update_miner_registry(self, miners: Iterable[MinerAddress]) -> None:
         """Wants exactly ``miners`` from now on: new ones are dialled, connections to others are closed."""
-        self._native.update(list(miners))
+        self._native.update(listed(miners))
 
     def get_connection_stats(self) -> ClientConnectionStats:
         """Figures as text. Programs read :meth:`peers` instead."""
@@ -166,9 +169,10 @@ class Lightning:
         first_byte_timeout: float | None = None,
     ) -> Reply[Any]:
         """Asks ``miner`` and waits for its answer. Bounds, types and errors are those of :meth:`AsyncLightning.query`."""
+        read = reader(returns)
         self._native.open()
         native = self._native.query(miner, synapse_type, data, timeout, first_byte_timeout)
-        return reply(native, returns)
+        return reply(native, read)
 
     def stream(
         self,
@@ -223,9 +227,10 @@ class Lightning:
         What goes wrong with one miner is in its :class:`Answer`. Leaving a ``with`` block around it, or dropping it,
         cancels the calls that are still out.
         """
+        read = reader(returns)
         self._native.open()
-        calls = self._native.fan_out(list(miners), synapse_type, data, timeout, first_byte_timeout)
-        return Answers(calls, returns)
+        calls = self._native.fan_out(listed(miners), synapse_type, data, timeout, first_byte_timeout)
+        return Answers(calls, read)
 
     def peers(self) -> list[_native.Peer]:
         """How things stand with every miner, now."""
@@ -286,19 +291,20 @@ class RustLightning(Lightning):
             max_frame_payload_bytes,
             max_stream_payload_bytes,
             max_connections=max_connections,
-            stream_chunk_timeout_secs=stream_chunk_timeout_secs,
+            # With 0, the published class has no timeout; here it is then that of a query.
+            stream_chunk_timeout_secs=stream_chunk_timeout_secs or None,
         )
 
     def query_axon(
         self,
         axon_data: MinerAddress,
-        request_data: SynapseRequest,
+        request_data: Request,
         timeout_secs: float | None = None,
     ) -> SynapseResponse:
         """As :meth:`Lightning.query_axon`."""
         return self._native.query_axon(axon_data, request_data, timeout_secs)
 
-    def query_axon_stream(self, axon_data: MinerAddress, request_data: SynapseRequest) -> Stream:
+    def query_axon_stream(self, axon_data: MinerAddress, request_data: Request) -> Stream:
         """As :meth:`Lightning.query_axon_stream`."""
         return Stream(self._native.query_axon_stream(axon_data, request_data))
 
@@ -347,9 +353,9 @@ class Stream:
 class Answers(Generic[T]):
     """The answers of a fan-out: an iterator of :class:`Answer`, and a context manager."""
 
-    def __init__(self, calls: _native.FanOut, returns: type[Any] | None) -> None:
+    def __init__(self, calls: _native.FanOut, read: Reader) -> None:
         self._calls = calls
-        self._returns = returns
+        self._read = read
         self._ready: deque[Any] = deque()
 
     def __iter__(self) -> Self:
@@ -360,7 +366,7 @@ class Answers(Generic[T]):
             self._ready.extend(self._calls.next())
         if not self._ready:
             raise StopIteration
-        return answer(self._ready.popleft(), self._returns)
+        return answer(self._ready.popleft(), self._read)
 
     def close(self) -> None:
         """Cancels the calls that are still out."""

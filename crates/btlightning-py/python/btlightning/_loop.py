@@ -70,30 +70,40 @@ async def awaited(work: Callable[..., Any], *args: Any) -> Any:
 
 
 class Source:
-    """One thing after another out of ``work(on=...)``. Nothing is lost when a wait is cancelled: the next one goes on with
-    the work that was begun."""
+    """One thing after another out of ``work(on=...)``, each to one caller. Nothing is lost when a wait is cancelled: the next
+    one goes on with the work that was begun. ``end`` is what a wait finds once it is closed."""
 
-    def __init__(self, work: Callable[..., Any]) -> None:
+    def __init__(self, work: Callable[..., Any], end: Any) -> None:
         self._work = work
+        self._end = end
         self._begun: tuple[asyncio.Future[Any], _native.Pending] | None = None
+        self._closed = False
+        self._turn = asyncio.Lock()
 
     async def next(self) -> Any:
-        if self._begun is None:
-            loop, way = bridge()
-            future: asyncio.Future[Any] = loop.create_future()
-            self._begun = future, self._work(on=(way, future))
-        future, _ = self._begun
-        try:
-            return await asyncio.shield(future)
-        finally:
-            # Not by this wait's cancellation, which the shield keeps from the future.
-            if future.done():
+        async with self._turn:
+            if self._closed:
+                return self._end
+            if self._begun is None:
+                loop, way = bridge()
+                future: asyncio.Future[Any] = loop.create_future()
+                self._begun = future, self._work(on=(way, future))
+            future, _ = self._begun
+            try:
+                outcome = await asyncio.shield(future)
+            except asyncio.CancelledError:
+                raise  # This wait was cancelled; what was begun is the next one's.
+            except BaseException:
                 self._begun = None
+                raise
+            self._begun = None
+            return outcome
 
     def close(self) -> None:
-        """Drops the work that was begun. A wait for it is cancelled."""
+        """Drops the work that was begun. A wait for it finds the end."""
+        self._closed = True
         if self._begun is not None:
             future, pending = self._begun
-            self._begun = None
             pending.cancel()
-            future.cancel()
+            if not future.done():
+                future.set_result(self._end)

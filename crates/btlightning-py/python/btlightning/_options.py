@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypedDict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypedDict, TypeVar, Union
 
 from . import _native, _signers, _typed
 from ._errors import ConfigError, LightningError
 from ._types import Answer, Reply
+
+T = TypeVar("T")
 
 
 class ClientOptions(TypedDict, total=False):
@@ -28,53 +30,79 @@ class ClientOptions(TypedDict, total=False):
     ``query_timeout_secs``                   150  the most that a query without a timeout of its own may take
     =================================== ========= ==========================================================
 
-    A value out of its bounds is a :class:`ConfigError`.
+    ``None`` is the default, but for ``reconnect_slow_probe_interval_secs``. A value out of its bounds is a
+    :class:`ConfigError`.
     """
 
-    connect_timeout_secs: float
-    idle_timeout_secs: float
-    keep_alive_interval_secs: float
-    reconnect_initial_backoff_secs: float
-    reconnect_max_backoff_secs: float
-    reconnect_max_retries: int
+    connect_timeout_secs: float | None
+    idle_timeout_secs: float | None
+    keep_alive_interval_secs: float | None
+    reconnect_initial_backoff_secs: float | None
+    reconnect_max_backoff_secs: float | None
+    reconnect_max_retries: int | None
     reconnect_slow_probe_interval_secs: float | None
-    max_connections: int
-    max_frame_payload_bytes: int
-    max_stream_payload_bytes: int
+    max_connections: int | None
+    max_frame_payload_bytes: int | None
+    max_stream_payload_bytes: int | None
     stream_chunk_timeout_secs: float | None
-    query_timeout_secs: float
+    query_timeout_secs: float | None
 
 
-def native_client(wallet_hotkey: str | None, signer: object, options: Mapping[str, Any]) -> _native.Client:
-    """The native client for a hotkey, or for the hotkey of its signer."""
+#: What makes an answer's data what the caller wants; ``None`` where it stays a dict.
+Reader = Union[Callable[[Mapping[str, Any]], Any], None]
+
+
+def native_client(
+    wallet_hotkey: str | None, signer: object, options: Mapping[str, Any]
+) -> tuple[_native.Client, str]:
+    """The native client for a hotkey, or for the hotkey of its signer; and that hotkey."""
     key: object = None
     if signer is not None:
         key, hotkey = _signers.resolve(signer)
         if wallet_hotkey is None:
             wallet_hotkey = hotkey
+        elif hotkey is not None and hotkey != wallet_hotkey:
+            raise ConfigError(f"the signer signs for {hotkey}, not for {wallet_hotkey}", reason="config")
     if wallet_hotkey is None:
         raise ConfigError("whose client is it? give wallet_hotkey, or a signer that has a hotkey", reason="config")
-    client = _native.Client(wallet_hotkey, dict(options))
+    given = {
+        name: value
+        for name, value in options.items()
+        if value is not None or name == "reconnect_slow_probe_interval_secs"
+    }
+    client = _native.Client(wallet_hotkey, given)
     if key is not None:
         client.set_signer(key)
-    return client
+    return client, wallet_hotkey
 
 
-def reply(answer: tuple[dict[str, Any], str, _native.Timings], returns: type[Any] | None) -> Reply[Any]:
+def listed(miners: Iterable[T]) -> list[T]:
+    """The miners of an iterable. One miner alone, which may be iterable itself, is refused."""
+    if isinstance(miners, (str, Mapping)) or hasattr(miners, "hotkey"):
+        raise TypeError("a list of miners is wanted, not one miner")
+    return list(miners)
+
+
+def reader(returns: Any) -> Reader:
+    """How an answer becomes a ``returns``. A type that no answer can have is a :class:`ConfigError` before anybody is asked."""
+    return None if returns is None else _typed.converter(returns)
+
+
+def reply(answer: tuple[dict[str, Any], str, _native.Timings], read: Reader) -> Reply[Any]:
     """A native answer as users have it."""
     data, hotkey, timings = answer
-    return Reply(data if returns is None else _typed.convert(data, returns), hotkey, timings)
+    return Reply(data if read is None else read(data), hotkey, timings)
 
 
 def answer(
     native: tuple[str, dict[str, Any] | None, _native.Timings | None, Exception | None],
-    returns: type[Any] | None,
+    read: Reader,
 ) -> Answer[Any]:
-    """A native answer of a fan-out. One that does not fit ``returns`` is an error of its miner alone."""
+    """A native answer of a fan-out. One that does not fit what the caller wants is an error of its miner alone."""
     hotkey, data, timings, error = native
     if data is not None and timings is not None:
         try:
-            return Answer(hotkey, reply((data, hotkey, timings), returns), None)
+            return Answer(hotkey, reply((data, hotkey, timings), read), None)
         except LightningError as unfit:
             error = unfit
     if not isinstance(error, LightningError):

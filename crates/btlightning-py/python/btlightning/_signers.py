@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, Union
 
 from . import _native
@@ -35,6 +35,13 @@ _KEYFILE_BYTES_MAX = 64 * 1024
 _ENCRYPTED = (b"$NACL", b"$ANSIBLE_VAULT", b"gAAAAA")
 
 _MISSING = object()
+
+
+def seed_bytes(seed: Any) -> bytes:
+    """A seed as bytes. A number, of which ``bytes`` would make so many zeros, is none."""
+    if isinstance(seed, str) or not isinstance(seed, (bytes, bytearray, memoryview, Sequence)):
+        raise TypeError(f"a seed is 32 bytes, not {type(seed).__name__}")
+    return bytes(seed)
 
 
 def resolve(signer: Any) -> tuple[NativeSigner, str | None]:

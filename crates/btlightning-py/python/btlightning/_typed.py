@@ -77,6 +77,10 @@ def _made(annotation: Any, spelling: str) -> Callable[[Mapping[str, Any]], Any] 
             message, cause = f"{root}{unfit}", unfit.__cause__
         except RecursionError:
             message = f"{root}: nested too deeply"
+        except MemoryError:
+            raise
+        except Exception as error:  # of the type's own code, about what a peer has sent
+            message, cause = f"{root}: {type(error).__name__}: {error}", error
         raise SerializationError(message, "decode") from cause
 
     return convert

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypedDict, TypeVar, Union
 
@@ -29,6 +29,12 @@ class SynapseRequest(TypedDict):
 
     synapse_type: str
     data: dict[str, Any]
+
+
+#: A request of the published calls; its data may be left out.
+Request = Union[SynapseRequest, dict[str, Any]]
+#: 32 bytes.
+Seed = Union[bytes, bytearray, memoryview, Sequence[int]]
 
 
 class SynapseResponse(TypedDict):

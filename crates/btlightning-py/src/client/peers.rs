@@ -9,7 +9,6 @@ use tokio::sync::Mutex;
 
 use super::Client;
 use crate::bridge::{self, On};
-use crate::errors;
 use crate::process::Here;
 
 /// One miner, and how things stood with it when this was made. Times are in seconds.
@@ -116,8 +115,8 @@ impl Client {
 
     /// How things stand with one miner; `None` if it is not wanted.
     fn peer(&self, hotkey: &str) -> PyResult<Option<Peer>> {
-        let hotkey: Hotkey =
-            hotkey.parse().map_err(|error: btlightning::HotkeyError| errors::call(error.into()))?;
+        // What is no hotkey is nobody's.
+        let Ok(hotkey) = hotkey.parse::<Hotkey>() else { return Ok(None) };
         Ok(self.inner.get()?.peers().into_iter().find(|peer| peer.hotkey == hotkey).map(Peer::from))
     }
 

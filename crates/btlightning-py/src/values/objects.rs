@@ -42,6 +42,8 @@ pub(super) fn fields<'py>(value: &Bound<'py, PyAny>) -> Result<Option<Bound<'py,
     {
         let arguments = PyDict::new(py);
         arguments.set_item(intern!(py, "mode"), intern!(py, "python"))?;
+        // By the names that a model of the other side validates.
+        arguments.set_item(intern!(py, "by_alias"), true)?;
         let dumped = dump.call((value,), Some(&arguments))?;
         return match dumped.cast_into::<PyDict>() {
             Ok(fields) => Ok(Some(fields)),

@@ -70,7 +70,9 @@ impl Dialler {
     }
 
     pub(crate) fn set_signer(&self, signer: Arc<dyn Signer>) {
-        *self.signer.write().unwrap_or_else(PoisonError::into_inner) = Some(signer);
+        let before = self.signer.write().unwrap_or_else(PoisonError::into_inner).replace(signer);
+        // Dropped with the lock free again: it is somebody else's code.
+        drop(before);
     }
 
     pub(crate) fn signer(&self) -> Option<Arc<dyn Signer>> {

@@ -100,11 +100,22 @@ impl Registry {
     /// Wants `axons` besides whoever is wanted already. Returns the slots whose dials are under way.
     pub(crate) fn add(&self, axons: Vec<QuicAxonInfo>) -> Vec<Arc<Slot>> {
         let mut table = self.lock();
-        let present = table.current().filter_map(|(hotkey, addr)| {
-            let socket = addr.socket_addr().ok()?;
-            Some(QuicAxonInfo::new(hotkey.to_string(), socket.ip().to_string(), socket.port(), 4))
-        });
-        let all = present.chain(axons).collect();
+        // Whoever is named again is where it is said to be now. A hotkey has one spelling.
+        let named: HashSet<&str> = axons
+            .iter()
+            .filter(|axon| axon.addr_key().canonical().is_ok())
+            .map(|axon| axon.hotkey.as_str())
+            .collect();
+        let mut all: Vec<_> = table
+            .current()
+            .map(|(hotkey, addr)| (hotkey.to_string(), addr))
+            .filter(|(hotkey, _)| !named.contains(hotkey.as_str()))
+            .filter_map(|(hotkey, addr)| {
+                let socket = addr.socket_addr().ok()?;
+                Some(QuicAxonInfo::new(hotkey, socket.ip().to_string(), socket.port(), 4))
+            })
+            .collect();
+        all.extend(axons);
         self.carry_out(&mut table, all)
     }
 

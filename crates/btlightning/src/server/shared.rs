@@ -141,7 +141,9 @@ pub(super) struct Setting<T: ?Sized>(RwLock<Option<Arc<T>>>);
 
 impl<T: ?Sized> Setting<T> {
     pub(super) fn set(&self, value: Arc<T>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        let before = self.0.write().unwrap_or_else(PoisonError::into_inner).replace(value);
+        // Dropped with the lock free again: it is somebody else's code.
+        drop(before);
     }
 
     pub(super) fn get(&self) -> Option<Arc<T>> {
