@@ -53,7 +53,9 @@ def native_client(wallet_hotkey: str | None, signer: object, options: Mapping[st
         if wallet_hotkey is None:
             wallet_hotkey = hotkey
     if wallet_hotkey is None:
-        raise ConfigError("whose client is it? give wallet_hotkey, or a signer that has a hotkey", reason="config")
+        raise ConfigError(
+            "whose client is it? give wallet_hotkey, or a signer that has a hotkey", reason="config"
+        )
     client = _native.Client(wallet_hotkey, dict(options))
     if key is not None:
         client.set_signer(key)
