@@ -6,13 +6,14 @@
     reason = "a program for a terminal: printing is its purpose"
 )]
 
+mod python;
 mod steps;
 mod tidy;
 
 use std::{
     env,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
 };
 
 /// Every error ends up before a person at a terminal and nobody matches on one, so an error is its text.
@@ -25,6 +26,15 @@ cargo xtask <command>
   tidy               dependency policy and house rules
   tidy --fix-counts  the same, after writing the measured number of dependencies into README.md
   wallet-feature     the feature that brings wallet files on this host
+  wheel              builds the Python wheel and the sdist, and checks both; into target/python/dist-release
+    --dev              of the dev profile, into target/python/dist-dev
+    --out DIR          into DIR
+  python [ARGS]      the Python tests in a fresh virtual environment, against the wheel; ARGS as pytest reads them
+  python-interop [ARGS]
+                     the Python tests against the published package, the same way
+  python-types       mypy over the Python package and its tests, and its stubs against the built module
+  python-lint [--fix]
+                     ruff over all Python files
   help               this text
 ";
 
@@ -39,6 +49,12 @@ fn main() -> ExitCode {
             println!("{}", steps::wallet_feature());
             Ok(())
         }
+        ["wheel", ref args @ ..] => python::wheel(&root(), args),
+        ["python", ref args @ ..] => python::test(&root(), args),
+        ["python-interop", ref args @ ..] => python::interop(&root(), args),
+        ["python-types"] => python::types(&root()),
+        ["python-lint"] => python::lint(&root(), false),
+        ["python-lint", "--fix"] => python::lint(&root(), true),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(())
@@ -63,6 +79,17 @@ fn root() -> PathBuf {
 }
 
 /// The cargo that runs us, so that a chosen toolchain stays chosen.
-fn cargo() -> std::process::Command {
-    std::process::Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+fn cargo() -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    forget_our_package(&mut cargo);
+    cargo
+}
+
+/// Takes out of a command's environment what `cargo run` tells us about ourselves. Build scripts look at it (ring's
+/// does), and would run again, with all that depends on them, whenever cargo is called by us and by others in turn.
+fn forget_our_package(command: &mut Command) {
+    let ours = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(ours)) {
+        command.env_remove(name);
+    }
 }

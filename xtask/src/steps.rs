@@ -63,6 +63,10 @@ fn test_steps(target: &Path) -> Vec<Step> {
     }
     let demo = "run -p btlightning-cli --locked -- demo --miners 3 --queries 20";
     steps.push(Step { name: "demo", needs: "crates/btlightning-cli/Cargo.toml", cargo_args: words(demo) });
+    for (name, command) in PYTHON {
+        let run = format!("xtask {command}");
+        steps.push(Step { name, needs: "crates/btlightning-py/pyproject.toml", cargo_args: words(&run) });
+    }
     steps
 }
 
@@ -75,6 +79,14 @@ const EXAMPLES: [(&str, &str); 5] = [
     ("fan_out", "crates/btlightning/examples/fan_out.rs"),
 ];
 
+/// The Python package's steps, and the command that each is.
+const PYTHON: [(&str, &str); 4] = [
+    ("wheel", "wheel --dev"),
+    ("python", "python"),
+    ("python-types", "python-types"),
+    ("python-interop", "python-interop"),
+];
+
 /// The feature that brings wallet files on this host: with the system's OpenSSL if its headers are here, else with one
 /// that is built from source.
 pub(crate) fn wallet_feature() -> &'static str {
@@ -82,7 +94,7 @@ pub(crate) fn wallet_feature() -> &'static str {
     if headers.is_ok_and(|status| status.success()) { "btwallet" } else { "btwallet-vendored" }
 }
 
-fn target_dir(root: &Path) -> PathBuf {
+pub(crate) fn target_dir(root: &Path) -> PathBuf {
     root.join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
@@ -111,9 +123,9 @@ fn summary(steps: &[Step], outcomes: &[Outcome]) -> String {
     for (step, outcome) in steps.iter().zip(outcomes) {
         let name = step.name;
         let _ = match outcome {
-            Outcome::Passed(took) => writeln!(text, "passed   {name:<13} {:>8.1} s", took.as_secs_f64()),
+            Outcome::Passed(took) => writeln!(text, "passed   {name:<14} {:>8.1} s", took.as_secs_f64()),
             Outcome::Failed(took, why) => {
-                writeln!(text, "FAILED   {name:<13} {:>8.1} s  {why}", took.as_secs_f64())
+                writeln!(text, "FAILED   {name:<14} {:>8.1} s  {why}", took.as_secs_f64())
             }
             Outcome::NotRun => writeln!(text, "not run  {name}"),
         };
@@ -134,8 +146,8 @@ mod tests {
             Outcome::NotRun,
         ];
         let expected = "\
-passed   workspace         61.2 s
-FAILED   interop            2.0 s  exit status: 101
+passed   workspace          61.2 s
+FAILED   interop             2.0 s  exit status: 101
 not run  python
 ";
         assert_eq!(summary(&[step("workspace"), step("interop"), step("python")], &outcomes), expected);

@@ -29,7 +29,6 @@ from btlightning import (
     SynapseRequest,
 )
 
-
 #: Opens when the miner is stopped.
 gate = threading.Event()
 
@@ -169,7 +168,9 @@ def test_an_address_that_is_none_is_a_connection_error(
 def test_a_timeout_is_a_finite_positive_number(
     client: Lightning, miner: LightningServer, timeout: float
 ) -> None:
-    with pytest.raises(ValueError, match="^config error: timeout_secs must be a finite positive number, got "):
+    with pytest.raises(
+        ValueError, match="^config error: timeout_secs must be a finite positive number, got "
+    ):
         client.query_axon(axon(miner), request("echo"), timeout_secs=timeout)
     with pytest.raises(ConfigError):
         client.query(axon(miner), "echo", {}, timeout=timeout)
@@ -330,12 +331,16 @@ def test_settings_out_of_bounds_are_value_errors() -> None:
 
 
 def test_the_other_published_name_takes_its_arguments_in_its_own_order(miner: LightningServer) -> None:
-    client = RustLightning(btlightning.hotkey_of_seed(b"v" * 32), 10, 150, 30, 1, 60, 5, 16, 1 << 20, 1 << 20, 5)
+    client = RustLightning(
+        btlightning.hotkey_of_seed(b"v" * 32), 10, 150, 30, 1, 60, 5, 16, 1 << 20, 1 << 20, 5
+    )
     client.set_validator_keypair(b"v" * 32)
     client.initialize_connections([axon(miner)])
     response = client.query_axon(axon_data=axon(miner), request_data=request("echo", a=1), timeout_secs=5)
     assert response["data"] == {"a": 1}
-    assert list(client.query_axon_stream(axon_data=axon(miner), request_data=request("count", to=1))) == [b"0"]
+    assert list(client.query_axon_stream(axon_data=axon(miner), request_data=request("count", to=1))) == [
+        b"0"
+    ]
     client.close_all_connections()
 
 

@@ -17,6 +17,11 @@ from world import MINER, PATIENCE, STRANGER, VALIDATOR, axon, new_async_client, 
 import btlightning
 from btlightning import AxonInfo, HandlerError, HandshakeError, StreamError
 
+pytestmark = pytest.mark.skipif(
+    "BTLIGHTNING_PUBLISHED_PYTHON" not in os.environ,
+    reason="against the published package: cargo xtask python-interop",
+)
+
 PEER = Path(__file__).parent / "published" / "peer.py"
 
 
@@ -24,9 +29,7 @@ class Published:
     """The published package, in an interpreter of its own."""
 
     def __init__(self) -> None:
-        python = os.environ.get("BTLIGHTNING_PUBLISHED_PYTHON")
-        if python is None:
-            pytest.skip("BTLIGHTNING_PUBLISHED_PYTHON names no interpreter with btlightning 0.2.15")
+        python = os.environ["BTLIGHTNING_PUBLISHED_PYTHON"]
         # Isolated, so that it cannot come by our package in the place of the published one.
         self.process = subprocess.Popen(
             [python, "-I", str(PEER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -56,13 +59,14 @@ class Published:
         return {"hotkey": hotkey, "ip": "127.0.0.1", "port": port}
 
     def close(self) -> None:
-        assert self.process.stdin is not None
+        assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.close()
         try:
             self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self.process.stdout.close()
 
 
 @pytest.fixture
@@ -76,13 +80,30 @@ def published() -> Iterator[Published]:
 VALUES: dict[str, Any] = {
     "none": None,
     "bools": [True, False],
-    "ints": [0, 1, -1, 127, 128, -32, -33, 255, 256, 65535, 65536, 2**31, -(2**31) - 1, 2**63 - 1, -(2**63), 2**64 - 1],
+    "ints": [
+        0,
+        1,
+        -1,
+        127,
+        128,
+        -32,
+        -33,
+        255,
+        256,
+        65535,
+        65536,
+        2**31,
+        -(2**31) - 1,
+        2**63 - 1,
+        -(2**63),
+        2**64 - 1,
+    ],
     "floats": [0.0, -0.0, 1.5, 1e300, -1e-300, float("inf"), float("-inf")],
     "strings": ["", "a", "x" * 31, "x" * 32, "x" * 70_000, "hé😀\x00"],
     "bytes": [b"", b"\x00\xff", bytes(range(256)), b"y" * 70_000],
     "lists": [[], [[]], list(range(20)), ["mixed", 1, None, b"b", [1.5]]],
     "dicts": {"": {}, "inner": {"k": {"deeper": [1, {"k": b"v"}]}}, "twenty": {str(n): n for n in range(20)}},
-    "other keys": {1: "a", -2: "b", b"k": "c", None: "d", True: "e", 1.5: "f"},
+    "other keys": {1: "a", -2: "b", b"k": "c", None: "d", False: "e", 1.5: "f"},
 }
 
 

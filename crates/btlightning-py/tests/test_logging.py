@@ -29,7 +29,9 @@ def client() -> Iterator[Lightning]:
 
 def warn(client: Lightning, lines: int = 1, what: str = "nobody") -> None:
     """Causes a warning for each miner that has no hotkey."""
-    client.initialize_connections([{"hotkey": f"{what} {at}", "ip": "127.0.0.1", "port": 1} for at in range(lines)])
+    client.initialize_connections(
+        [{"hotkey": f"{what} {at}", "ip": "127.0.0.1", "port": 1} for at in range(lines)]
+    )
 
 
 class Handler(logging.Handler):
@@ -67,10 +69,10 @@ def log() -> Iterator[Handler]:
 
 
 def run(program: str) -> subprocess.CompletedProcess[str]:
-    head = f"""
+    head = """
 import logging, os, sys, threading, time
 from btlightning._client import Lightning
-nobody = lambda lines: [dict(hotkey=f"nobody {{at}}", ip="127.0.0.1", port=1) for at in range(lines)]
+nobody = lambda lines: [dict(hotkey=f"nobody {at}", ip="127.0.0.1", port=1) for at in range(lines)]
 seed = bytes(32)
 """
     return subprocess.run([sys.executable, "-c", head + program], capture_output=True, text=True, timeout=60)
@@ -87,7 +89,9 @@ def test_a_record_says_where_when_and_what(client: Lightning, log: Handler) -> N
     assert record.msecs == int(record.created % 1 * 1000)
     assert record.filename == "registry.rs" and record.lineno > 0
     assert not os.path.isabs(record.pathname) and "crates" not in record.pathname
-    assert "btlightning.client" in logging.Formatter("%(asctime)s %(name)s %(process)d %(thread)d").format(record)
+    assert "btlightning.client" in logging.Formatter("%(asctime)s %(name)s %(process)d %(thread)d").format(
+        record
+    )
 
 
 def test_lines_keep_their_order(client: Lightning, log: Handler) -> None:
@@ -160,7 +164,9 @@ def test_the_quic_library_is_quiet_unless_its_own_level_is_lowered(client: Light
             assert not os.path.isabs(record.pathname)
 
 
-def test_a_slow_handler_holds_up_nobody_and_what_it_misses_is_counted(client: Lightning, log: Handler) -> None:
+def test_a_slow_handler_holds_up_nobody_and_what_it_misses_is_counted(
+    client: Lightning, log: Handler
+) -> None:
     log.go.clear()
     warn(client)
     log.next()  # Its handler holds the thread from now on.

@@ -18,12 +18,18 @@ READMES = [PACKAGE.parent.parent / "README.md", PACKAGE / "README.md"]
 
 def programs() -> list[str]:
     texts = [readme.read_text("utf-8") for readme in READMES]
-    return [source for text in texts for source in re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)]
+    return [
+        source
+        for text in texts
+        for source in re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    ]
 
 
 def test_there_are_programs_for_asyncio_and_one_for_threads() -> None:
     front, asynchronous, threaded = programs()
-    assert "asyncio.run(main())" in front and "asyncio.run(main())" in asynchronous and "asyncio" not in threaded
+    assert (
+        "asyncio.run(main())" in front and "asyncio.run(main())" in asynchronous and "asyncio" not in threaded
+    )
 
 
 @pytest.mark.parametrize("number", range(3))

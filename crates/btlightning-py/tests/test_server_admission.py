@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 from world import PATIENCE, STRANGER, VALIDATOR, axon, echo, new_async_server, new_client, new_server, run
 
-from btlightning import AsyncLightningServer, ConfigError, HandshakeError, LightningConnectionError, LightningServer
+from btlightning import (
+    AsyncLightningServer,
+    ConfigError,
+    HandshakeError,
+    LightningConnectionError,
+    LightningServer,
+)
 from btlightning._native import hotkey_of_seed
 from btlightning._server_base import ServerOptions
 

@@ -10,9 +10,25 @@ import weakref
 from typing import Any
 
 import pytest
-from world import PATIENCE, axon, echo, new_async_client, new_async_server, new_client, new_server, program, run
+from world import (
+    PATIENCE,
+    axon,
+    echo,
+    new_async_client,
+    new_async_server,
+    new_client,
+    new_server,
+    program,
+    run,
+)
 
-from btlightning import ConfigError, HandlerError, LightningConnectionError, LightningServer, RustLightningServer
+from btlightning import (
+    ConfigError,
+    HandlerError,
+    LightningConnectionError,
+    LightningServer,
+    RustLightningServer,
+)
 
 
 def handler_threads() -> list[str]:
@@ -248,7 +264,9 @@ def test_the_asynchronous_server_may_be_stopped_by_a_handler_of_its_own() -> Non
 
 def test_the_other_published_name_takes_its_arguments_in_its_own_order() -> None:
     hotkey = new_server().hotkey
-    server = RustLightningServer(hotkey, "127.0.0.1", 0, 300, 150, 30, 60, 7, 1000, 10, 30, 16, False, 1800, 5, 2**20)
+    server = RustLightningServer(
+        hotkey, "127.0.0.1", 0, 300, 150, 30, 60, 7, 1000, 10, 30, 16, False, 1800, 5, 2**20
+    )
     server.set_miner_keypair(b"m" * 32)
     server.register_synapse_handler("echo", echo)
     server.start()

@@ -13,7 +13,14 @@ from world import PATIENCE, axon, new_async_server, new_client, new_server, run
 
 from btlightning import Caller, Lightning, LightningServer, StreamError
 
-CHUNKS = [b"one", bytearray(b"two"), memoryview(b"xthree")[1:], b"", b"x" * 100_000, memoryview(b"a-b-c-")[::2]]
+CHUNKS = [
+    b"one",
+    bytearray(b"two"),
+    memoryview(b"xthree")[1:],
+    b"",
+    b"x" * 100_000,
+    memoryview(b"a-b-c-")[::2],
+]
 JOINED = [b"one", b"two", b"three", b"", b"x" * 100_000, b"abc"]
 
 
@@ -57,7 +64,15 @@ class Iterable:
 
 @pytest.mark.parametrize(
     "handler",
-    [plain, asynchronous, coroutine, coroutine_of_generator, Iterable, lambda data: CHUNKS, lambda data: tuple(CHUNKS)],
+    [
+        plain,
+        asynchronous,
+        coroutine,
+        coroutine_of_generator,
+        Iterable,
+        lambda data: CHUNKS,
+        lambda data: tuple(CHUNKS),
+    ],
 )
 def test_whatever_yields_bytes_is_a_stream(server: LightningServer, client: Lightning, handler: Any) -> None:
     server.register_streaming_handler("it", handler)
@@ -214,7 +229,10 @@ def test_a_generator_is_held_back_while_nobody_reads() -> None:
             made += 1
             yield b"x" * 1_000_000
 
-    with new_server(streaming_channel_buffer=1) as server, new_client(max_stream_payload_bytes=2**29) as client:
+    with (
+        new_server(streaming_channel_buffer=1) as server,
+        new_client(max_stream_payload_bytes=2**29) as client,
+    ):
         server.register("it", plain)
         chunks = client.stream(axon(server), "it", {})
         assert next(chunks)

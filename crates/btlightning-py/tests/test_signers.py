@@ -134,7 +134,9 @@ def test_a_coroutine_function_is_refused() -> None:
         resolve(sign)
 
 
-def test_an_exception_is_a_signing_error_and_its_traceback_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_exception_is_a_signing_error_and_its_traceback_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def sign(message: bytes) -> bytes:
         try:
             raise KeyError("slot 3")
@@ -142,7 +144,9 @@ def test_an_exception_is_a_signing_error_and_its_traceback_is_logged(caplog: pyt
             raise OSError("the token is not plugged in") from error
 
     with caplog.at_level(logging.ERROR, "btlightning.signing"):
-        with pytest.raises(SigningError, match="Python signer call failed: OSError: the token is not plugged in"):
+        with pytest.raises(
+            SigningError, match="Python signer call failed: OSError: the token is not plugged in"
+        ):
             _native.sign(sign, MESSAGE)
     [record] = caplog.records
     assert record.name == "btlightning.signing"
@@ -189,7 +193,9 @@ def test_a_key_pair_without_its_private_key_is_refused() -> None:
     ],
     ids=["bytes", "hex", "0x", "with its scheme"],
 )
-def test_an_object_with_an_address_may_spell_its_signature_as_the_packages_do(spell: Callable[[bytes], object]) -> None:
+def test_an_object_with_an_address_may_spell_its_signature_as_the_packages_do(
+    spell: Callable[[bytes], object],
+) -> None:
     class Device:
         ss58_address = ALICE
 
@@ -277,7 +283,9 @@ def test_a_wallet_file_gives_the_seed_that_rust_signs_with(tmp_path: Path) -> No
     assert is_signature(hotkey, _native.sign(signer, MESSAGE))
 
 
-def test_the_default_path_is_under_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_path_is_under_the_home_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     keyfile(tmp_path / ".bittensor" / "wallets", "default", secretSeed="0x" + ALICE_SEED.hex())
     os.rename(tmp_path / ".bittensor/wallets/validator", tmp_path / ".bittensor/wallets/default")
@@ -319,7 +327,10 @@ def test_a_key_that_is_kept_otherwise_is_the_official_packages_to_read(tmp_path:
         (b"{}", "no private key"),
         (json.dumps({"ss58Address": ALICE}).encode(), "no private key"),
         (json.dumps({"secretSeed": "0x" + ALICE_SEED.hex(), "cryptoType": 0}).encode(), "not an sr25519"),
-        (json.dumps({"secretSeed": "0x" + "11" * 32, "ss58Address": ALICE}).encode(), f"the file says {ALICE}"),
+        (
+            json.dumps({"secretSeed": "0x" + "11" * 32, "ss58Address": ALICE}).encode(),
+            f"the file says {ALICE}",
+        ),
     ],
 )
 def test_a_file_that_is_no_hotkey_says_so(tmp_path: Path, content: bytes, words: str) -> None:
@@ -361,7 +372,9 @@ def variable_of(path: Path) -> tuple[str, str]:
     return name, base64.b64encode(hidden).decode()
 
 
-def test_an_encrypted_file_is_unlocked_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_encrypted_file_is_unlocked_by_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     where = keyfile(tmp_path, content=ENCRYPTED)
     name, value = variable_of(tmp_path)
     assert bittensor_wallet.Keyfile(str(tmp_path / "validator/hotkeys/first")).env_var_name() == name
@@ -395,7 +408,9 @@ except WalletError as error:
     print(error)
 """
     where = keyfile(tmp_path, content=ENCRYPTED)
-    shown = subprocess.run([sys.executable, "-c", program, *where], capture_output=True, text=True, timeout=60)
+    shown = subprocess.run(
+        [sys.executable, "-c", program, *where], capture_output=True, text=True, timeout=60
+    )
     assert "encrypted" in shown.stdout and "btlightning[wallet]" in shown.stdout, shown
 
 

@@ -158,7 +158,13 @@ def async_handlers(server: Any) -> None:
         while True:
             yield PAYLOAD
 
-    for handler, name in [(echo, "echo"), (fail, "raise"), (hang, "hang"), (stream, "stream"), (endless, "endless")]:
+    for handler, name in [
+        (echo, "echo"),
+        (fail, "raise"),
+        (hang, "hang"),
+        (stream, "stream"),
+        (endless, "endless"),
+    ]:
         server.register(name, handler)
 
 
@@ -180,7 +186,9 @@ def test_threads_and_tasks_at_once_lose_nothing_and_leave_nothing(caplog: pytest
             async_handlers(server)
             miner = axon(server)
             await client.connect([miner])
-            await asyncio.gather(*(task(client, miner, kinds[number::TASKS], tally) for number in range(TASKS)))
+            await asyncio.gather(
+                *(task(client, miner, kinds[number::TASKS], tally) for number in range(TASKS))
+            )
             await client.update([])
 
     with new_server(seed=b"n" * 32) as server, new_client() as client:

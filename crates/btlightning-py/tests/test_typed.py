@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import enum
 import inspect
 import subprocess
 import sys
@@ -11,87 +9,17 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from datetime import datetime, timezone
-from typing import Annotated, Any, ClassVar, Generic, Literal, NewType, Optional, TypedDict, TypeVar, Union
+from typing import Annotated, Any, ClassVar, Literal, Optional, Union
 
 import numpy as np
 import numpy.typing as npt
 import pydantic
 import pydantic.dataclasses
 import pytest
+from payloads import Answer, Checked, Colour, Item, Level, Loose, Model, Page, Tree, Uid, misfit, one, x
 
 from btlightning._errors import ConfigError, SerializationError
 from btlightning._typed import convert, converter
-
-T = TypeVar("T")
-Uid = NewType("Uid", int)
-
-
-class Colour(enum.Enum):
-    RED = "red"
-    BLUE = "blue"
-
-
-class Level(enum.IntEnum):
-    LOW = 1
-    HIGH = 2
-
-
-@dataclass
-class Item:
-    name: str
-    score: float = 0.0
-
-
-@dataclass
-class Answer:
-    items: list[Item]
-    best: Item | None = None
-    by_name: dict[str, Item] = field(default_factory=dict)
-
-
-@dataclass
-class Tree:
-    value: int
-    children: list[Tree] = field(default_factory=list)
-    parent: Optional["Tree"] = None
-
-
-@dataclass
-class Page(Generic[T]):
-    entries: list[T]
-    next: Page[T] | None = None
-
-
-class Loose(TypedDict, total=False):
-    name: str
-
-
-class Model(pydantic.BaseModel):
-    name: str
-    scores: list[float] = []
-
-
-@pydantic.dataclasses.dataclass
-class Checked:
-    name: str
-    limit: int = 3
-
-
-def one(annotation: Any) -> type[Any]:
-    """A dataclass with one field, `x`."""
-    return dataclasses.make_dataclass("One", [("x", annotation)])
-
-
-def x(annotation: Any, value: object) -> Any:
-    return convert({"x": value}, one(annotation)).x
-
-
-def misfit(annotation: Any, data: dict[str, Any]) -> str:
-    with pytest.raises(SerializationError) as unfit:
-        convert(data, annotation)
-    assert unfit.value.reason == "decode" and not unfit.value.retryable
-    return str(unfit.value)
-
 
 # Where a payload stays what it is
 
@@ -123,14 +51,18 @@ def test_a_dict_stays_a_dict(annotation: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "annotation", [int, str, list[int], tuple[int, ...], Colour, Literal["a"], int | None, datetime, np.ndarray], ids=str
+    "annotation",
+    [int, str, list[int], tuple[int, ...], Colour, Literal["a"], int | None, datetime, np.ndarray],
+    ids=str,
 )
 def test_what_no_map_becomes_is_no_payload(annotation: Any) -> None:
     with pytest.raises(ConfigError, match="a payload is a map"):
         converter(annotation)
 
 
-@pytest.mark.parametrize("annotation", [set[int], frozenset, complex | set[int], type, "Text", Sequence[set[int]]], ids=str)
+@pytest.mark.parametrize(
+    "annotation", [set[int], frozenset, complex | set[int], type, "Text", Sequence[set[int]]], ids=str
+)
 def test_a_field_that_nothing_becomes_is_refused_beforehand(annotation: Any) -> None:
     with pytest.raises(ConfigError, match="no type for a payload"):
         converter(one(annotation))
@@ -158,7 +90,10 @@ def test_nested_dataclasses_are_filled() -> None:
         ({}, "Answer.items: missing"),
         ({"items": None}, "Answer.items: expected list, got None"),
         ({"items": [{"name": "a"}, {"name": 1}]}, "Answer.items[1].name: expected str, got int"),
-        ({"items": [{"name": "a"}] * 3 + [{"name": "a", "score": "1"}]}, "Answer.items[3].score: expected float, got str"),
+        (
+            {"items": [{"name": "a"}] * 3 + [{"name": "a", "score": "1"}]},
+            "Answer.items[3].score: expected float, got str",
+        ),
         ({"items": [["a", 1]]}, "Answer.items[0]: expected Item, got list"),
         ({"items": [], "best": {}}, "Answer.best.name: missing"),
         ({"items": [], "by_name": {"a\n": 1}}, "Answer.by_name['a\\n']: expected Item, got int"),
@@ -207,7 +142,9 @@ def test_what_post_init_says_is_a_misfit() -> None:
 
 
 def test_a_class_may_refer_to_itself() -> None:
-    tree = convert({"value": 1, "children": [{"value": 2, "children": [{"value": 3}]}], "parent": {"value": 0}}, Tree)
+    tree = convert(
+        {"value": 1, "children": [{"value": 2, "children": [{"value": 3}]}], "parent": {"value": 0}}, Tree
+    )
     assert tree == Tree(1, [Tree(2, [Tree(3)])], Tree(0))
     assert misfit(Tree, {"value": 1, "children": [{"value": 2, "children": [{}]}]}).startswith(
         "Tree.children[0].children[0].value: missing"
@@ -226,7 +163,10 @@ def test_a_class_within_a_function_may_refer_to_itself() -> None:
 def test_a_generic_class_is_filled_with_what_it_is_of() -> None:
     page = convert({"entries": [{"name": "a"}], "next": {"entries": []}}, Page[Item])
     assert page == Page([Item("a")], Page([]))
-    assert misfit(Page[Item], {"entries": [], "next": {"entries": [1]}}) == "payload.next.entries[0]: expected Item, got int"
+    assert (
+        misfit(Page[Item], {"entries": [], "next": {"entries": [1]}})
+        == "payload.next.entries[0]: expected Item, got int"
+    )
     assert misfit(one(Page[int]), {"x": {"entries": ["a"]}}) == "One.x.entries[0]: expected int, got str"
     assert convert({"entries": [1, "a"]}, Page) == Page([1, "a"])
 
@@ -340,114 +280,14 @@ def test_arrays_pass_as_they_are() -> None:
     assert misfit(one(npt.NDArray[np.float32]), {"x": [1]}) == "One.x: expected ndarray, got list"
 
 
-# Unions
-
-
-@dataclass
-class Circle:
-    kind: Literal["circle"]
-    radius: float
-
-
-@dataclass
-class Square:
-    kind: Literal["square"]
-    side: float
-
-
-@pytest.mark.parametrize(
-    ("annotation", "value", "becomes"),
-    [
-        (float | int, 3, 3),
-        (float | str, 3, 3.0),
-        (int | bool, True, True),
-        (str | Colour, "red", "red"),
-        (Union[Colour, str], "red", Colour.RED),
-        (Union[Colour, str], "purple", "purple"),
-        (Union[Literal[1, 2], float], 3, 3.0),
-        (Union[list[int], list[str]], ["a"], ["a"]),
-        (Circle | Square, {"kind": "square", "side": 2}, Square("square", 2.0)),
-        (Item | list[Item], [{"name": "a"}], [Item("a")]),
-        (Item | str | None, None, None),
-        (Item | dict[str, Any], {"other": 1}, {"other": 1}),
-        (int | Any, "a", "a"),
-    ],
-    ids=str,
-)
-def test_a_union_takes_the_exact_type_and_else_the_first_that_fits(
-    annotation: Any, value: object, becomes: object
-) -> None:
-    found = x(annotation, value)
-    assert found == becomes and type(found) is type(becomes)
-
-
-def test_the_order_of_a_union_counts_although_they_are_equal() -> None:
-    @dataclass
-    class Other:
-        name: str
-
-    assert (Item | Other) == (Other | Item)
-    assert convert({"name": "a"}, Item | Other) == Item("a")
-    assert convert({"name": "a"}, Other | Item) == Other("a")
-
-
-@pytest.mark.parametrize(
-    ("annotation", "value", "words"),
-    [
-        (Item | str, {"name": 1}, ".name: expected str, got int"),
-        (
-            Circle | Square,
-            {"kind": "square", "side": "2"},
-            ": is none of Circle | Square (Circle.kind: expected one of 'circle', got 'square'; "
-            "Square.side: expected float, got str)",
-        ),
-        (Circle | Square, [], ": expected Circle | Square, got list"),
-    ],
-    ids=str,
-)
-def test_a_misfit_of_a_union_says_what_each_of_it_lacks(annotation: Any, value: object, words: str) -> None:
-    assert misfit(one(annotation), {"x": value}) == f"One.x{words}"
-
-
-@dataclass
-class Left:
-    inner: Left | Right | int
-
-
-@dataclass
-class Right:
-    inner: Left | Right | int
-
-
-def test_unions_within_unions_do_not_double_the_work_with_each_level() -> None:
-    data: dict[str, Any] = {"inner": "a misfit"}
-    for _ in range(60):
-        data = {"inner": data}
-    words = misfit(Left, data)
-    assert words.startswith("Left.inner.inner.inner: ") or words.startswith("Left.inner: is none of")
-    assert len(words) < 1000
-
-
-def test_a_payload_that_is_nested_too_deeply_is_a_misfit() -> None:
-    data: dict[str, Any] = {"value": 1}
-    for _ in range(sys.getrecursionlimit()):
-        data = {"value": 1, "children": [data]}
-    assert misfit(Tree, data) == "Tree: nested too deeply"
-
-
-def test_as_deep_as_the_wire_allows_is_not_too_deep() -> None:
-    data: dict[str, Any] = {"value": 1}
-    for _ in range(126 // 2):
-        data = {"value": 1, "children": [data]}
-    assert isinstance(convert(data, Tree), Tree)
-
-
 # Pydantic
 
 
 def test_a_model_validates_by_its_own_rules() -> None:
     assert convert({"name": "a", "scores": ["1.5"]}, Model) == Model(name="a", scores=[1.5])
-    assert misfit(Model, {"name": "a", "scores": [1, "b"]}).startswith("Model.scores[1]: Input should be a valid number")
+    assert misfit(Model, {"name": "a", "scores": [1, "b"]}).startswith(
+        "Model.scores[1]: Input should be a valid number"
+    )
     assert misfit(Model, {"scores": "b"}).endswith("(and 1 more)")
 
 
@@ -459,7 +299,9 @@ def test_what_pydantic_said_is_the_cause() -> None:
 
 def test_a_dataclass_of_pydantic_validates_by_its_own_rules() -> None:
     assert convert({"name": "a", "limit": "4"}, Checked) == Checked("a", 4)
-    assert misfit(Checked, {"name": "a", "limit": "b"}).startswith("Checked.limit: Input should be a valid integer")
+    assert misfit(Checked, {"name": "a", "limit": "b"}).startswith(
+        "Checked.limit: Input should be a valid integer"
+    )
 
 
 def test_models_and_dataclasses_may_contain_each_other() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 import pytest
+
 from btlightning._errors import UnsupportedTypeError
 from btlightning._native import Ext, decode_payload, encode_payload
 
@@ -43,7 +44,22 @@ def received(wire: bytes) -> Any:
 
 INTS = [
     edge + offset
-    for edge in (0, 2**5, 2**7, 2**8, 2**15, 2**16, 2**31, 2**32, 2**53, 2**63, -(2**5), -(2**7), -(2**15), -(2**31))
+    for edge in (
+        0,
+        2**5,
+        2**7,
+        2**8,
+        2**15,
+        2**16,
+        2**31,
+        2**32,
+        2**53,
+        2**63,
+        -(2**5),
+        -(2**7),
+        -(2**15),
+        -(2**31),
+    )
     for offset in (-1, 0, 1)
 ] + [-(2**63), -(2**63) + 1, 2**64 - 1]
 
@@ -417,6 +433,10 @@ def test_large_values_are_copied_once_at_most(make: str, copies: int) -> None:
         print(peak() - before - 1)  # what it hands out is one more copy
         """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], check=True, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", textwrap.dedent(program)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert copies - 0.2 < float(done.stdout) < copies + 0.2

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 import pytest
+
 from btlightning._errors import UnsupportedTypeError
 from btlightning._native import decode_payload, encode_payload
 
@@ -112,7 +113,15 @@ def test_a_record_with_padding_arrives_with_the_layout_it_had() -> None:
         assert found.tobytes() == array.tobytes()
 
 
-COMPLEX = [0j, 1 + 2j, -1.5e300 - 2.5e-300j, complex("inf"), complex(0, float("-inf")), -0j, complex("nan+nanj")]
+COMPLEX = [
+    0j,
+    1 + 2j,
+    -1.5e300 - 2.5e-300j,
+    complex("inf"),
+    complex(0, float("-inf")),
+    -0j,
+    complex("nan+nanj"),
+]
 
 
 @pytest.mark.parametrize("number", COMPLEX, ids=repr)
@@ -132,7 +141,9 @@ def test_arrays_arrive_inside_other_values() -> None:
 
 def test_the_older_format_of_msgpack_is_understood() -> None:
     for value in (np.array([1, 2], "u1"), np.array([b"x"]), np.float32(1.5), 1 + 2j):
-        wire = typing.cast(bytes, msgpack.packb({"k": value}, default=msgpack_numpy.encode, use_bin_type=False))
+        wire = typing.cast(
+            bytes, msgpack.packb({"k": value}, default=msgpack_numpy.encode, use_bin_type=False)
+        )
         found = decode_payload(wire)["k"]
         assert np.array_equal(found, value)
         assert type(found) is type(value)
@@ -144,7 +155,10 @@ def test_the_older_format_of_msgpack_is_understood() -> None:
         (np.array([object()]), "a numpy array of dtype object has no MessagePack form"),
         (np.array([None]), "dtype object"),
         (np.zeros(1, dtype=[("a", "i4"), ("b", [("c", "O")])]), "dtype object"),
-        (np.ma.array([1, 2], mask=[0, 1]), r"masked array has no MessagePack form; send what `filled\(\)` returns"),
+        (
+            np.ma.array([1, 2], mask=[0, 1]),
+            r"masked array has no MessagePack form; send what `filled\(\)` returns",
+        ),
         (np.zeros(1, dtype=[(("title", "a"), "i4")]), "dtype"),
         (np.zeros(1, dtype={"names": ["a", "b"], "formats": ["i4", "i4"], "offsets": [0, 2]}), "dtype"),
         (np.zeros(1, dtype=[("a", "i4")])[0], "numpy.void has no MessagePack form; send an array of one"),
@@ -164,7 +178,9 @@ def test_strings_of_any_length_are_pointers_and_refused() -> None:
 
 
 def test_a_numpy_integer_is_no_key() -> None:
-    with pytest.raises(UnsupportedTypeError, match="numpy.int64 is a map in MessagePack, and cannot be a key"):
+    with pytest.raises(
+        UnsupportedTypeError, match="numpy.int64 is a map in MessagePack, and cannot be a key"
+    ):
         encode_payload({"k": {np.int64(1): 1}})
 
 
@@ -428,4 +444,6 @@ def test_tensors_are_converted_as_torch_says() -> None:
     arrays, bfloat16, sparse = in_a_process(program).splitlines()
     assert arrays == "[array([1., 1.]), array([1.])]"
     assert bfloat16.startswith('data["k"]: numpy has no bfloat16; ')
-    assert sparse == "data[\"k\"]: the tensor has no form in numpy: can't convert Sparse layout tensor to numpy"
+    assert (
+        sparse == 'data["k"]: the tensor has no form in numpy: can\'t convert Sparse layout tensor to numpy'
+    )

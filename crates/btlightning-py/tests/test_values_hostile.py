@@ -9,6 +9,7 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 import pytest
+
 from btlightning._errors import SerializationError
 from btlightning._native import decode_payload, encode_payload
 
@@ -102,7 +103,9 @@ def test_a_payload_is_a_map(payload: bytes) -> None:
     refused(payload, "expected a map")
 
 
-@pytest.mark.parametrize("key", [b"\x01", b"\xc0", b"\xc3", b"\x90", b"\x80", b"\xd4\x05\x00", bytes.fromhex("cb3ff8000000000000")])
+@pytest.mark.parametrize(
+    "key", [b"\x01", b"\xc0", b"\xc3", b"\x90", b"\x80", b"\xd4\x05\x00", bytes.fromhex("cb3ff8000000000000")]
+)
 def test_a_payloads_keys_are_strings(key: bytes) -> None:
     refused(b"\x81" + key + b"\x01", "expected a string as key")
 

@@ -13,6 +13,7 @@ import uuid
 from typing import Any
 
 import pytest
+
 from btlightning._errors import SerializationError, UnsupportedTypeError
 from btlightning._native import decode_payload, encode_payload
 
@@ -69,7 +70,9 @@ UNSUPPORTED: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("value", "name"), UNSUPPORTED, ids=lambda value: type(value).__name__)
 def test_what_messagepack_has_no_form_for_is_a_type_error_that_names_the_key(value: Any, name: str) -> None:
-    with pytest.raises(UnsupportedTypeError, match=rf'^data\["k"\]: ([a-z_.]*\.)?({name}) has no MessagePack form$') as error:
+    with pytest.raises(
+        UnsupportedTypeError, match=rf'^data\["k"\]: ([a-z_.]*\.)?({name}) has no MessagePack form$'
+    ) as error:
         sent(value)
     assert isinstance(error.value, TypeError)
     assert isinstance(error.value, ValueError)
@@ -127,7 +130,9 @@ def nested(levels: int) -> Any:
 def test_nesting_is_bounded() -> None:
     assert sent(nested(127)) == nested(127)
     for levels in (128, 1015, 100_000):
-        with pytest.raises(SerializationError, match=r'^data\["k"\]\[0\].*: values are nested deeper than 128 levels'):
+        with pytest.raises(
+            SerializationError, match=r'^data\["k"\]\[0\].*: values are nested deeper than 128 levels'
+        ):
             sent(nested(levels))
 
 

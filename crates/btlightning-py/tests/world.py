@@ -12,7 +12,16 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from btlightning import AsyncLightning, AsyncLightningServer, AxonInfo, Lightning, LightningServer
+import pytest
+
+from btlightning import (
+    AsyncLightning,
+    AsyncLightningServer,
+    AxonInfo,
+    HandlerError,
+    Lightning,
+    LightningServer,
+)
 
 T = TypeVar("T")
 
@@ -51,6 +60,30 @@ def new_client(seed: bytes = VALIDATOR, **options: Any) -> Lightning:
 def new_async_client(seed: bytes = VALIDATOR, **options: Any) -> AsyncLightning:
     """A client."""
     return AsyncLightning(signer=seed, **options)
+
+
+class World:
+    """A miner, and a validator that knows it."""
+
+    def __init__(self, server: LightningServer, client: Lightning) -> None:
+        self.server, self.client = server, client
+
+    def ask(self, name: str, data: Any = None, **options: Any) -> dict[str, Any]:
+        reply = self.client.query(axon(self.server), name, {} if data is None else data, **options)
+        data = reply.data
+        assert isinstance(data, dict)
+        return data
+
+    def answers(self, handler: Callable[..., Any], data: Any = None) -> dict[str, Any]:
+        """What ``handler`` answers."""
+        self.server.register("it", handler)
+        return self.ask("it", data)
+
+    def fails(self, handler: Callable[..., Any], data: Any = None) -> str:
+        """What the caller reads when ``handler`` fails."""
+        with pytest.raises(HandlerError) as failed:
+            self.answers(handler, data)
+        return str(failed.value)
 
 
 def echo(data: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ use super::{
 use std::fs;
 
 /// Lines a file may have without saying why it has more.
-const LINES_MAX: usize = 500;
+pub(super) const LINES_MAX: usize = 500;
 
 /// Starts the line of a long file's documentation that gives the reason.
 const LONG_REASON: &str = "//! Long because ";

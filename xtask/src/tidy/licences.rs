@@ -1,4 +1,4 @@
-//! Licences: every package that the published crates build with can be distributed under terms on the list.
+//! Licences: every package that the published crates and the wheel build with can be distributed under terms on the list.
 
 use super::{
     Finding,

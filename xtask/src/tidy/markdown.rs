@@ -6,8 +6,8 @@ const COUNT_START: &str = "<!-- dependency-count -->";
 const COUNT_END: &str = "<!-- /dependency-count -->";
 
 /// The first part of a path that a reader would look for in the checkout.
-const TOP_LEVEL: [&str; 9] =
-    [".cargo", ".ci", "benchmarks", "crates", "docs", "examples", "fuzz", "interop", "xtask"];
+const TOP_LEVEL: [&str; 10] =
+    [".cargo", ".ci", ".github", "benchmarks", "crates", "docs", "examples", "fuzz", "interop", "xtask"];
 
 /// The change log tells of things that are gone, and may.
 const TELLS_OF_THE_PAST: &str = "CHANGELOG.md";

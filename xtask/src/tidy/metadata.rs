@@ -14,6 +14,9 @@ use std::{
 /// The published crate, whose default dependencies the README counts.
 const PUBLISHED: &str = "btlightning";
 
+/// Not published as a crate, but in the wheel.
+const IN_WHEEL: &str = "btlightning-py";
+
 /// The platform whose tree is counted: what nearly every miner and validator runs on.
 const COUNTED_TARGET: &str = "x86_64-unknown-linux-gnu";
 
@@ -51,7 +54,7 @@ pub(super) struct Dependencies {
     /// What `btlightning` with default features links or runs as a macro on Linux: normal edges, proc-macros included,
     /// build scripts' own dependencies not.
     pub(super) default_tree: BTreeSet<Named>,
-    /// What the published crates build on any platform with every feature but the quarantined ones.
+    /// What the distributed crates build on any platform with every feature but the quarantined ones.
     pub(super) policy_tree: BTreeSet<Named>,
     /// The same with every feature.
     pub(super) every_feature_tree: BTreeSet<Named>,
@@ -73,13 +76,13 @@ impl Dependencies {
             parse_tree(&cargo_output(root, &args)?, &members)
         };
         let default_tree = tree(&["--package", PUBLISHED, "--edges", "normal", "--target", COUNTED_TARGET])?;
-        let mut published = vec!["--edges", "normal,build", "--target", "all"];
-        for member in members.iter().filter(|member| member.is_published()) {
-            published.extend(["--package", &member.name]);
+        let mut distributed = vec!["--edges", "normal,build", "--target", "all"];
+        for member in members.iter().filter(|member| member.is_distributed()) {
+            distributed.extend(["--package", &member.name]);
         }
         let allowed = unquarantined_features(&members).join(",");
-        let policy_tree = tree(&[&published[..], &["--features", &allowed]].concat())?;
-        let every_feature_tree = tree(&[&published[..], &["--all-features"]].concat())?;
+        let policy_tree = tree(&[&distributed[..], &["--features", &allowed]].concat())?;
+        let every_feature_tree = tree(&[&distributed[..], &["--all-features"]].concat())?;
         Ok(Self { third_party, members, default_tree, policy_tree, every_feature_tree })
     }
 }
@@ -87,6 +90,11 @@ impl Dependencies {
 impl Package {
     pub(super) fn is_published(&self) -> bool {
         self.publish.as_ref().is_none_or(|registries| !registries.is_empty())
+    }
+
+    /// Whether others get it: what it builds with must be free to distribute.
+    fn is_distributed(&self) -> bool {
+        self.is_published() || self.name == IN_WHEEL
     }
 
     pub(super) fn place(&self) -> String {
@@ -99,7 +107,7 @@ fn unquarantined_features(members: &[Package]) -> Vec<String> {
         let allowed = member.features.keys().filter(|name| !QUARANTINED_FEATURES.contains(&&***name));
         allowed.map(|feature| format!("{}/{feature}", member.name)).collect()
     };
-    members.iter().filter(|member| member.is_published()).flat_map(of).collect()
+    members.iter().filter(|member| member.is_distributed()).flat_map(of).collect()
 }
 
 /// Lines of the form `name v1.2.3`, `name v1.2.3 (proc-macro)`, `name v1.2.3 (*)` or `member v0.1.0 (/path)`.
@@ -163,7 +171,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_policy_looks_at_every_feature_of_published_crates_but_the_quarantined() {
+    fn the_policy_looks_at_every_feature_of_distributed_crates_but_the_quarantined() {
         let mut ours = package("ours", "0.3.0");
         for feature in ["default", "subtensor", "btwallet"] {
             ours.features.insert(feature.into(), vec![]);
@@ -171,6 +179,10 @@ pub(super) mod tests {
         let mut kit = package("kit", "0.3.0");
         kit.publish = Some(vec![]);
         kit.features.insert("extra".into(), vec![]);
-        assert_eq!(unquarantined_features(&[ours, kit]), ["ours/default", "ours/subtensor"]);
+        let mut extension = package(IN_WHEEL, "0.3.0");
+        extension.publish = Some(vec![]);
+        extension.features.insert("extra".into(), vec![]);
+        let looked_at = unquarantined_features(&[ours, kit, extension]);
+        assert_eq!(looked_at, ["ours/default", "ours/subtensor", "btlightning-py/extra"]);
     }
 }

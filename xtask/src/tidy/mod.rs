@@ -5,6 +5,7 @@ mod house;
 mod licences;
 mod markdown;
 mod metadata;
+mod python;
 mod rooms;
 mod source;
 
@@ -41,6 +42,7 @@ impl fmt::Display for Finding {
 }
 
 /// A file of the project as text, its path relative to the root and with `/`.
+#[derive(Clone)]
 struct TextFile {
     path: String,
     text: String,
@@ -53,6 +55,7 @@ pub(crate) fn run(root: &Path, fix_counts: bool) -> Result<()> {
         fix_readme_count(root, dependencies.default_tree.len())?;
     }
     let rust = read_all(root, "rs")?;
+    let python = [read_all(root, "py")?, read_all(root, "pyi")?].concat();
     let markdown = read_all(root, "md")?;
     let mut findings = BTreeSet::new();
     findings.extend(dependencies::check(&dependencies));
@@ -61,6 +64,9 @@ pub(crate) fn run(root: &Path, fix_counts: bool) -> Result<()> {
     for file in &rust {
         findings.extend(house::check(file));
         findings.extend(rooms::check(file));
+    }
+    for file in &python {
+        findings.extend(python::check(file));
     }
     for file in &markdown {
         findings.extend(markdown::check_paths(file, &|path| root.join(path).exists()));
@@ -71,11 +77,12 @@ pub(crate) fn run(root: &Path, fix_counts: bool) -> Result<()> {
     if findings.is_empty() {
         println!(
             "tidy: {} third-party packages in the default tree (budget {}), {} with every feature and platform, \
-             {} Rust files, {} Markdown files: all in order",
+             {} Rust files, {} Python files, {} Markdown files: all in order",
             dependencies.default_tree.len(),
             dependencies::BUDGET,
             dependencies.every_feature_tree.len(),
             rust.len(),
+            python.len(),
             markdown.len()
         );
         return Ok(());

@@ -89,6 +89,7 @@ __all__ = [
     "Timings",
     "TransportError",
     "UnsupportedTypeError",
+    "WalletError",
     "__version__",
     "decode_payload",
     "encode_payload",

@@ -77,7 +77,7 @@ def _written(function: Callable[..., Any]) -> Callable[..., Any]:
         function = function.func
     if inspect.isroutine(function) or inspect.isclass(function) or inspect.iscoroutinefunction(function):
         return function
-    return getattr(type(function), "__call__", function)
+    return getattr(type(function), "__call__", function)  # noqa: B004 - it is taken, not only looked for
 
 
 def _parameters(
@@ -102,7 +102,9 @@ def _parameters(
             or _annotation(function, second) in (Caller, "Caller")
         ):
             return convert, "second"
-    if any(parameter.kind == parameter.KEYWORD_ONLY and parameter.name == "caller" for parameter in parameters):
+    if any(
+        parameter.kind == parameter.KEYWORD_ONLY and parameter.name == "caller" for parameter in parameters
+    ):
         return convert, "keyword"
     return convert, "not"
 

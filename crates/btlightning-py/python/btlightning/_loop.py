@@ -43,7 +43,7 @@ def _watch(loop: weakref.ref[asyncio.AbstractEventLoop], bridge: _native.Bridge)
 
         def run() -> None:
             bridge.run()
-            ran.set()
+            ran.set()  # noqa: B023 - the round is over once it is set
 
         try:
             running.call_soon_threadsafe(run)

@@ -96,7 +96,9 @@ class ServerBase:
             if miner_hotkey is None:
                 miner_hotkey = hotkey
         if miner_hotkey is None:
-            raise ConfigError("whose server is it? give miner_hotkey, or a signer that has a hotkey", reason="config")
+            raise ConfigError(
+                "whose server is it? give miner_hotkey, or a signer that has a hotkey", reason="config"
+            )
         if handler_threads < 1:
             raise ConfigError("handler_threads must be at least 1", reason="config")
         #: The miner's hotkey, in SS58.
@@ -154,7 +156,9 @@ class ServerBase:
 
         return registered
 
-    def register(self, synapse_type: str, function: Callable[..., Any], *, streams: bool | None = None) -> None:
+    def register(
+        self, synapse_type: str, function: Callable[..., Any], *, streams: bool | None = None
+    ) -> None:
         """Answers requests named ``synapse_type`` with ``function`` from now on, also while the server runs.
 
         ``function(request)`` gets the request's dict; or, if its first parameter is annotated with a dataclass or a

@@ -148,7 +148,9 @@ def _keypair_of_wallet(wallet: Any) -> Any:
 def _of_keypair(keypair: Any) -> tuple[NativeSigner, str | None]:
     crypto_type = getattr(keypair, "crypto_type", _SR25519)
     if crypto_type != _SR25519:
-        raise ConfigError(f"a hotkey is an sr25519 key; this key pair has crypto type {crypto_type}", "config")
+        raise ConfigError(
+            f"a hotkey is an sr25519 key; this key pair has crypto type {crypto_type}", "config"
+        )
     hotkey = keypair.ss58_address
     sign = keypair.sign
 
@@ -161,7 +163,9 @@ def _of_keypair(keypair: Any) -> tuple[NativeSigner, str | None]:
         try:
             signer(b"btlightning: can this key pair sign?")
         except Exception as error:
-            raise SigningError(f"the key pair of {hotkey} does not sign: {_words(error)}", "signing_failed") from error
+            raise SigningError(
+                f"the key pair of {hotkey} does not sign: {_words(error)}", "signing_failed"
+            ) from error
     return signer, hotkey
 
 
@@ -183,7 +187,9 @@ def _read(path: str) -> bytes:
         with open(path, "rb") as file:
             data = file.read(_KEYFILE_BYTES_MAX + 1)
     except (OSError, ValueError) as error:
-        raise WalletError(f"the hotkey file {path} cannot be read: {_words(error)}", "signing_failed") from error
+        raise WalletError(
+            f"the hotkey file {path} cannot be read: {_words(error)}", "signing_failed"
+        ) from error
     if len(data) > _KEYFILE_BYTES_MAX:
         raise WalletError(f"{path} is no hotkey file: it is too large", "signing_failed")
     return data
@@ -209,7 +215,9 @@ def _of_keyfile(data: bytes, path: str) -> object:
     except Exception as error:
         raise WalletError(f"there is no hotkey in {path}: {_words(error)}", "signing_failed") from error
     if address not in (None, found):
-        raise WalletError(f"the private key in {path} is that of {found}, and the file says {address}", "signing_failed")
+        raise WalletError(
+            f"the private key in {path} is that of {found}, and the file says {address}", "signing_failed"
+        )
     return keypair
 
 
@@ -234,7 +242,9 @@ def _decrypt(data: bytes, path: str) -> bytes:
     try:
         return bytes(packages.decrypt_keyfile_data(data, password))
     except Exception as error:
-        raise WalletError(f"the hotkey in {path} cannot be decrypted: {_words(error)}", "signing_failed") from error
+        raise WalletError(
+            f"the hotkey in {path} cannot be decrypted: {_words(error)}", "signing_failed"
+        ) from error
 
 
 def _wallet_packages(why: str) -> Any:
@@ -244,7 +254,9 @@ def _wallet_packages(why: str) -> Any:
             return importlib.import_module(name)
         except ImportError:
             continue
-    raise WalletError(f"{why}, which needs another package: pip install 'btlightning[wallet]'", "signing_failed")
+    raise WalletError(
+        f"{why}, which needs another package: pip install 'btlightning[wallet]'", "signing_failed"
+    )
 
 
 def _password(variable: str, path: str) -> str:

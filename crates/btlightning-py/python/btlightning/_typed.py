@@ -168,7 +168,11 @@ class _Builder:
         if cls in _MAPS:
             return _fits.dict_of(*map(self.node, args or (Any, Any)))
         if not isinstance(cls, type):
-            why = "it stands as text that names nothing" if isinstance(cls, (str, typing.ForwardRef)) else "unknown"
+            why = (
+                "it stands as text that names nothing"
+                if isinstance(cls, (str, typing.ForwardRef))
+                else "unknown"
+            )
             raise _unsupported(annotation, why)
         if not args and cls in _fits.SCALARS:
             return _fits.SCALARS[cls]

@@ -9,7 +9,7 @@ use pyo3::types::{PyList, PyTuple};
 use tokio::sync::Mutex;
 
 use super::timings::Timings;
-use super::{Client, call_options, miners};
+use super::{Client, call_options, drop_held, miners};
 use crate::bridge::{self, On};
 use crate::process::Here;
 use crate::{errors, values};
@@ -48,12 +48,9 @@ impl FanOut {
         bridge::run(py, on, next, list)
     }
 
-    /// Cancels the calls that are still out, unless somebody waits for one.
+    /// Cancels the calls that are still out. Somebody who waits for one gets it first.
     fn close(&self) -> PyResult<()> {
-        if let Ok(mut calls) = self.calls.get()?.try_lock() {
-            *calls = None;
-        }
-        Ok(())
+        drop_held(self.calls.get()?)
     }
 }
 

@@ -16,6 +16,7 @@ use btlightning::{CallOptions, LightningClient, LightningError};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use tokio::sync::Mutex;
 
 use crate::bridge::{self, On};
 use crate::process::{self, Here, Open};
@@ -128,6 +129,18 @@ fn call_options(timeout: Option<f64>, first_byte_timeout: Option<f64>) -> PyResu
         options = options.first_byte_timeout(timeout);
     }
     Ok(options)
+}
+
+/// Drops what is held there: at once, or as soon as whoever holds the lock lets it go. That may be a task that was aborted
+/// just now and has not noticed, so that nobody else would come back for it.
+fn drop_held<T: Send + 'static>(held: &Arc<Mutex<Option<T>>>) -> PyResult<()> {
+    if let Ok(mut held) = held.try_lock() {
+        *held = None;
+        return Ok(());
+    }
+    let held = held.clone();
+    process::runtime()?.spawn(async move { *held.lock().await = None });
+    Ok(())
 }
 
 fn nothing(py: Python<'_>, outcome: btlightning::Result<()>) -> PyResult<Py<PyAny>> {

@@ -9,7 +9,7 @@ use pyo3::types::PyBytes;
 use tokio::sync::Mutex;
 
 use super::timings::Timings;
-use super::{Client, call_options, miners};
+use super::{Client, call_options, drop_held, miners};
 use crate::bridge::{self, On};
 use crate::errors;
 use crate::process::Here;
@@ -48,10 +48,7 @@ impl ChunkStream {
     /// Tells the miner to stop. A wait for a chunk that is under way ends.
     fn close(&self) -> PyResult<()> {
         self.closing.get()?.notify_one();
-        if let Ok(mut chunks) = self.chunks.get()?.try_lock() {
-            *chunks = None;
-        }
-        Ok(())
+        drop_held(self.chunks.get()?)
     }
 
     /// Where the time went so far; `None` while a chunk is waited for, and once it is closed.

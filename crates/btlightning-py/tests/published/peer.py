@@ -94,9 +94,8 @@ def stop():
     serving.join()
 
 
-
 for line in sys.stdin:
-    command, *arguments = eval(line)  # noqa: S307 - our own test wrote it
+    command, *arguments = eval(line)
     try:
         outcome = ("ok", globals()[command](*arguments))
     except BaseException as error:

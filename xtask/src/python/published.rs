@@ -1,0 +1,51 @@
+//! The published package, as the peer that ours is tested against.
+//!
+//! It is imported by the same name, so it lives in an environment of its own and runs in a process of its own.
+
+use super::{Places, in_path, interpreter::Interpreter, remove, run, venv::Venv};
+use crate::Result;
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// What its tests spend their time in. All 400 packages would take three times as long to build.
+const OPTIMIZED: [&str; 6] = ["curve25519-dalek", "quinn-proto", "ring", "rmp", "rmp-serde", "rmpv"];
+
+/// The environment that has it.
+pub(super) fn venv(places: &Places, tools: &Venv) -> Result<Venv> {
+    let requirements = places.tools().join("published.txt");
+    let wheels = wheels(places, tools, &requirements)?;
+    let from = [OsStr::new("--no-index"), "--find-links".as_ref(), wheels.as_os_str()];
+    Venv::kept(&places.built("published-venv"), &requirements, &from)
+}
+
+/// A directory with its wheel, and with those that it needs, for this interpreter.
+///
+/// For most platforms it is published as source only, and takes minutes to build. So the wheels are kept, but not what
+/// cargo made on the way, which is large.
+fn wheels(places: &Places, tools: &Venv, requirements: &Path) -> Result<PathBuf> {
+    let kept = places.built("published-wheels").join(Interpreter::find()?.cache_tag);
+    // Written last, and says which versions they are of.
+    let stamp = kept.join("requirements.txt");
+    let wanted = fs::read(requirements).map_err(in_path(requirements))?;
+    if fs::read(&stamp).is_ok_and(|there| there == wanted) {
+        return Ok(kept);
+    }
+    remove(&kept)?;
+    let build = places.emptied("published-build")?;
+    let mut pip = tools.python();
+    pip.args(["-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-cache-dir", "--verbose"]);
+    pip.arg("--wheel-dir").arg(&kept).arg("--requirement").arg(requirements);
+    let mut args = "--locked --profile dev --auditwheel skip --compatibility linux".to_owned();
+    for package in OPTIMIZED {
+        args += &format!(" --config profile.dev.package.{package}.opt-level=1");
+    }
+    pip.env("MATURIN_PEP517_ARGS", args);
+    pip.env("CARGO_TARGET_DIR", &build).env("CARGO_PROFILE_DEV_DEBUG", "false");
+    run(&mut pip)?;
+    remove(&build)?;
+    fs::write(&stamp, wanted).map_err(in_path(&stamp))?;
+    Ok(kept)
+}
