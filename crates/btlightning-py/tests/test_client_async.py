@@ -262,7 +262,9 @@ def test_tasks_that_share_a_stream_or_a_fan_out_get_each_thing_once() -> None:
         nobodies = [btlightning.hotkey_of_seed(bytes([number]) * 32) for number in range(9)]
         answers = world.client.fan_out([world.miner, *nobodies], "echo", {})
         shares = await asyncio.gather(*(all_of(answers) for _ in range(3)))
-        assert sorted(answer.hotkey for share in shares for answer in share) == sorted([world.server.hotkey, *nobodies])
+        assert sorted(answer.hotkey for share in shares for answer in share) == sorted(
+            [world.server.hotkey, *nobodies]
+        )
 
     run(world(scenario))
 
@@ -276,7 +278,9 @@ def test_an_answer_that_upsets_the_callers_own_code_is_an_error_of_its_miner_alo
             self.share = 1 / self.n
 
     async def scenario(world: World) -> None:
-        [answer] = [answer async for answer in world.client.fan_out([world.miner], "echo", {"n": 0}, returns=Share)]
+        [answer] = [
+            answer async for answer in world.client.fan_out([world.miner], "echo", {"n": 0}, returns=Share)
+        ]
         assert isinstance(answer.error, SerializationError) and "ZeroDivisionError" in str(answer.error)
         with pytest.raises(SerializationError) as raised:
             await world.client.query(world.miner, "echo", {"n": 0}, returns=Share)

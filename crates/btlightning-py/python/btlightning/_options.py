@@ -64,7 +64,9 @@ def native_client(
         elif hotkey is not None and hotkey != wallet_hotkey:
             raise ConfigError(f"the signer signs for {hotkey}, not for {wallet_hotkey}", reason="config")
     if wallet_hotkey is None:
-        raise ConfigError("whose client is it? give wallet_hotkey, or a signer that has a hotkey", reason="config")
+        raise ConfigError(
+            "whose client is it? give wallet_hotkey, or a signer that has a hotkey", reason="config"
+        )
     given = {
         name: value
         for name, value in options.items()
