@@ -401,3 +401,14 @@ def test_a_miner_that_is_named_again_is_no_news(
     assert client.query(axon(miner), "echo", {}).data == {}
     btlightning.refresh_log_level()
     assert not [record for record in caplog.records if "left out" in record.getMessage()]
+
+
+def test_the_fields_of_an_axon_may_be_changed(client: Lightning, miner: LightningServer) -> None:
+    info = QuicAxonInfo(miner.hotkey, "192.0.2.1", 1, 4)
+    info.ip, info.port = "127.0.0.1", miner.port
+    assert client.query(info, "echo", {"a": 1}).data == {"a": 1}
+
+
+def test_clients_say_who_they_are() -> None:
+    client = new_client()
+    assert repr(client) == f"<btlightning.Lightning of {client.hotkey}>"

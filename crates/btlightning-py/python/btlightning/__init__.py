@@ -35,6 +35,7 @@ from ._logging import refresh_log_level
 from ._native import Caller, Ext, Peer, QuicAxonInfo, Timings, decode_payload, encode_payload, hotkey_of_seed
 from ._options import ClientOptions
 from ._server import LightningServer, RustLightningServer
+from ._server_base import ServerOptions
 from ._types import (
     Answer,
     AxonInfo,
@@ -80,6 +81,7 @@ __all__ = [
     "RustLightningServer",
     "SerializationError",
     "ServerConnectionStats",
+    "ServerOptions",
     "SigningError",
     "Stream",
     "StreamError",

@@ -218,6 +218,9 @@ class AsyncLightning:
         """
         await awaited(self._native.close)
 
+    def __repr__(self) -> str:
+        return f"<btlightning.{type(self).__name__} of {self.hotkey}>"
+
     async def __aenter__(self) -> Self:
         self._native.open()
         return self

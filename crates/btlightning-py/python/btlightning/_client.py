@@ -254,6 +254,9 @@ class Lightning:
             else:
                 yield change
 
+    def __repr__(self) -> str:
+        return f"<btlightning.{type(self).__name__} of {self.hotkey}>"
+
     def __enter__(self) -> Self:
         return self
 

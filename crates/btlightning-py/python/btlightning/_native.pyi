@@ -53,18 +53,17 @@ _Way = tuple[Bridge, Future[Any]]
 
 @final
 class QuicAxonInfo:
+    """A miner as the chain lists it."""
+
+    hotkey: str
+    """The miner's hotkey, in SS58."""
+    ip: str
+    """Its IP address, as text."""
+    port: int
+    """Its UDP port."""
+    protocol: int
+    """The protocol that it announces; 4 is QUIC. Not looked at when it is dialled."""
     def __new__(cls, hotkey: str, ip: str, port: int, protocol: int = 4) -> QuicAxonInfo: ...
-    @property
-    def hotkey(self) -> str: ...
-    @property
-    def ip(self) -> str: ...
-    @property
-    def port(self) -> int: ...
-    @property
-    def protocol(self) -> int: ...
-    def __eq__(self, other: object, /) -> bool: ...
-    def __ne__(self, other: object, /) -> bool: ...
-    def __hash__(self) -> int: ...
 
 @final
 class Timings:

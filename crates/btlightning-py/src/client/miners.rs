@@ -8,9 +8,8 @@ use pyo3::types::{PyDict, PyString};
 /// The protocol number of QUIC.
 const QUIC: u8 = 4;
 
-/// A miner as the chain lists it.
-#[pyclass(frozen, get_all, eq, hash, module = "btlightning._native")]
-#[derive(Clone, PartialEq, Eq, Hash)]
+/// A miner as the chain lists it. Its fields may be changed, as those of the published class.
+#[pyclass(get_all, set_all, module = "btlightning._native")]
 pub(crate) struct QuicAxonInfo {
     hotkey: String,
     ip: String,
@@ -82,8 +81,9 @@ impl NamesMiner for Named {
 /// # Errors
 /// `KeyError` names a field that a dict lacks; `TypeError` says what else is wrong.
 pub(super) fn axon(miner: &Bound<'_, PyAny>) -> PyResult<Axon> {
-    if let Ok(QuicAxonInfo { hotkey, ip, port, protocol }) = miner.cast::<QuicAxonInfo>().map(Bound::get) {
-        return Ok(Axon::new(hotkey.clone(), ip.clone(), *port, *protocol));
+    if let Ok(info) = miner.cast::<QuicAxonInfo>() {
+        let info = info.try_borrow()?;
+        return Ok(Axon::new(info.hotkey.clone(), info.ip.clone(), info.port, info.protocol));
     }
     if let Ok(dict) = miner.cast::<PyDict>() {
         let field = |name: &'static str| super::required(dict, name);
