@@ -8,13 +8,17 @@ use pyo3::types::{PyDict, PyString};
 /// The protocol number of QUIC.
 const QUIC: u8 = 4;
 
-/// A miner as the chain lists it.
+/// A miner as the chain lists it. Immutable; equal to another with the same fields.
 #[pyclass(frozen, get_all, eq, hash, module = "btlightning._native")]
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct QuicAxonInfo {
+    /// The miner's hotkey, in SS58.
     hotkey: String,
+    /// Its IP address, IPv4 or IPv6. Names are not looked up.
     ip: String,
+    /// Its UDP port.
     port: u16,
+    /// The protocol number that it announces; 4 is QUIC, and the default. Not looked at when dialling.
     protocol: u8,
 }
 
