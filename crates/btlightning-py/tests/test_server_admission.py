@@ -196,8 +196,14 @@ def test_settings_out_of_their_bounds_are_named() -> None:
         new_server(max_connections=-1)
     with pytest.raises(TypeError, match="max_connections"):
         new_server(max_connections="many")
-    with pytest.raises(ConfigError, match="handler_threads"):
-        new_server(handler_threads=0)
+    for unfit in [0, -1, 2**63, 2**70]:
+        with pytest.raises(ConfigError, match="handler_threads"):
+            new_server(handler_threads=unfit)
+        with pytest.raises(ConfigError, match="handler_threads"):
+            new_async_server(handler_threads=unfit)
+    for unread in [2.5, "many", None]:
+        with pytest.raises(TypeError, match="handler_threads is an int"):
+            new_server(handler_threads=unread)
     with pytest.raises(ConfigError, match="miner_hotkey"):
         LightningServer()
     with pytest.raises(ConfigError, match="miner_hotkey"):

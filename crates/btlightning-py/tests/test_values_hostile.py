@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 import tracemalloc
 import typing
+from collections.abc import Callable, Iterable
+from itertools import product
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 import pytest
 
 from btlightning._errors import SerializationError
-from btlightning._native import decode_payload, encode_payload
+from btlightning._native import Ext, decode_payload, encode_payload
 
 MIB = 1024 * 1024
 
@@ -128,21 +130,54 @@ def test_of_a_key_that_comes_twice_the_last_value_counts() -> None:
     assert received(b"\x82\x01\x05\x01\x06") == {1: 6}
 
 
-def test_keys_that_a_peer_could_make_collide_are_bounded() -> None:
-    for keys, fits, kind in [
-        (range(8193), 8192, "numbers"),
-        (((n,) for n in range(257)), 256, "neither strings nor numbers"),
-    ]:
-        many = dict.fromkeys(keys)
-        few = dict(list(many.items())[:fits])
-        assert decode_payload(encode_payload({"k": few}))["k"] == few
-        with pytest.raises(SerializationError, match=f"at most {fits} keys that are {kind}; use strings"):
-            encode_payload({"k": many})
-        with pytest.raises(SerializationError, match=f"at most {fits} keys that are {kind}"):
-            received(packed(many))
+#: What is said of keys whose hashes a peer may have chosen.
+TOO_MANY = "too many keys of maps that are no strings, or too long ones; use strings"
+
+Maps = list[dict[Any, None]]
+
+
+def maps_of(keys: Callable[[], Iterable[Any]], count: int = 1) -> Maps:
+    return [dict.fromkeys(keys()) for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("fit", "unfit"),
+    [
+        (maps_of(lambda: range(8192)), maps_of(lambda: range(8193))),
+        (maps_of(lambda: range(1024), 64), maps_of(lambda: range(1024), 65)),
+        # Two bytes each.
+        (maps_of(lambda: product(range(40), repeat=1), 200), maps_of(lambda: product(range(128), repeat=1), 200)),
+        # 63 and 69 bytes each, and all with one hash, as -1 and -2 have.
+        (
+            maps_of(lambda: ((1000,) * 17 + (7, *end) for end in product((-1, -2), repeat=8))),
+            maps_of(lambda: ((1000,) * 19 + (7, *end) for end in product((-1, -2), repeat=8))),
+        ),
+        (maps_of(lambda: [(0,) * 1_000_000]), maps_of(lambda: ((n,) * 400_000 for n in range(4)))),
+    ],
+    ids=["numbers", "numbers in many maps", "arrays in many maps", "arrays", "long arrays"],
+)
+def test_keys_that_a_peer_could_make_collide_are_bounded(fit: Maps, unfit: Maps) -> None:
+    assert decode_payload(encode_payload({"k": fit}))["k"] == fit
+    with pytest.raises(SerializationError, match=rf"key .* of data\[\"k\"\]\[\d+\]: {TOO_MANY}"):
+        encode_payload({"k": unfit})
+    refused(packed({"k": unfit}), TOO_MANY)
+
+
+def test_other_keys_are_any_number() -> None:
     text: dict[Any, int] = {str(n): n for n in range(20_000)}
     text |= {b"%d" % n: n for n in range(20_000)}
-    assert decode_payload(encode_payload({"k": text}))["k"] == text
+    rows = [{n: 0.5, (n, n): 1, None: 2} for n in range(20_000)]
+    payload = {"text": text, "rows": rows}
+    assert decode_payload(encode_payload(payload)) == payload
+
+
+def test_of_keys_in_extensions_all_bytes_count() -> None:
+    maps = [{Ext(5, bytes(4000) + bytes([n])): n for n in range(count)} for count in (30, 40)]
+    assert decode_payload(encode_payload({"k": maps[0]}))["k"] == maps[0]
+    with pytest.raises(SerializationError, match=TOO_MANY):
+        encode_payload({"k": maps[1]})
+    entries = b"".join(b"\xc8\x0f\xa1\x05" + key.data + b"\xc0" for key in maps[1])
+    refused(b"\x81\xa1k\xde\x00\x28" + entries, TOO_MANY)
 
 
 def test_bytes_at_random_do_no_more_than_raise() -> None:

@@ -6,6 +6,7 @@ import asyncio
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from ._errors import LightningError
 from ._loop import awaited, bridge
 from ._server_base import HANDLER_THREADS, ServerBase, ServerOptions
 from ._workers import Tasks
@@ -42,16 +43,23 @@ class AsyncLightningServer(ServerBase):
         self._tasks: Tasks | None = None
 
     async def start(self) -> None:
-        """Binds the socket; connections are accepted by :meth:`serve_forever`. Cancelled, it starts nothing.
+        """Binds the socket; connections are accepted by :meth:`serve_forever`. Cancelled, it leaves the server stopped.
 
         Raises :class:`ConfigError` when the host is no address, or the address cannot be bound. A port that this server has
         just been stopped on is waited for, up to 2 s.
         """
-        await awaited(self._native.start)
-        loop, way = bridge()
-        self._tasks = Tasks(loop, self._failures, own=False)
-        self._native.open_tasks(way, self._tasks.begin, self._tasks.cancel)
-        self._started()
+        try:
+            await awaited(self._native.start)
+            loop, way = bridge()
+            self._tasks = Tasks(loop, self._failures, own=False)
+            self._native.open_tasks(way, self._tasks.begin, self._tasks.cancel)
+            self._started()
+        except LightningError:
+            raise  # nothing was bound
+        except BaseException:
+            # Cancelled, the wait may end just when the socket is bound.
+            await self.stop()
+            raise
 
     async def serve_forever(self) -> None:
         """Accepts connections until the server is stopped, and the stop is complete. Where a permit or an allowed address is

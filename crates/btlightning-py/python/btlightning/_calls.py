@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from . import _native
-from ._errors import ClosedError
+from ._errors import ClosedError, words_of
 from ._loop import awaited
 
 _log = logging.getLogger("btlightning.server")
@@ -147,7 +147,7 @@ class Failures:
     def failed(self, request: _native.Request, error: BaseException) -> None:
         """Fails a request, and logs why. What a resolver raises, the native half logs."""
         reason = error.__cause__ or error if isinstance(error, (UnfitError, UnsendableError)) else error
-        words = f"{type(reason).__name__}: {reason}"
+        words = words_of(reason)
         try:
             is_the_end = isinstance(error, ClosedError) and error.reason == "exiting"
             if request.kind != "resolve" and not is_the_end and (more := self._may_say()) is not None:

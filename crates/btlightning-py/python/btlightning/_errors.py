@@ -78,3 +78,17 @@ class ClosedError(LightningError, RuntimeError):
 
 class ForkError(LightningError, RuntimeError):
     """The process was forked from one that had used btlightning; nothing of it works in the child."""
+
+
+def text_of(error: BaseException) -> str:
+    """The exception's text, as UTF-8 can have it. Empty if there is none, or if it cannot be had: that runs others' code."""
+    try:
+        return str(error).encode(errors="backslashreplace").decode()
+    except Exception:
+        return ""
+
+
+def words_of(error: BaseException) -> str:
+    """The exception's type and text, as the last line of a traceback has them."""
+    text = text_of(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -36,9 +36,11 @@ class Ext:
     __match_args__: ClassVar[tuple[str, str]]
     def __new__(cls, code: int, data: bytes | bytearray | memoryview) -> Ext: ...
     @property
-    def code(self) -> int: ...
+    def code(self) -> int:
+        """The application's number for the type, from -128 to 127; MessagePack has taken the negative ones for itself."""
     @property
-    def data(self) -> bytes: ...
+    def data(self) -> bytes:
+        """What the application has put into it."""
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __iter__(self) -> Iterator[Any]: ...
@@ -67,41 +69,68 @@ class QuicAxonInfo:
 
 @final
 class Timings:
+    """Where the time of a call went, in seconds. ``waited`` and ``sent`` are this validator's own and the path's;
+    ``first_byte`` and ``last_byte`` are counted from the moment the request had gone out."""
+
     @property
-    def waited(self) -> float: ...
+    def waited(self) -> float:
+        """How long the call waited for a connection and for a stream on it, before anything was sent."""
     @property
-    def sent(self) -> float: ...
+    def sent(self) -> float:
+        """From then until QUIC had taken the whole request: next to nothing for a small one; for a large one as long as its
+        turn on a busy connection and the peer's flow control took."""
     @property
-    def first_byte(self) -> float: ...
+    def first_byte(self) -> float:
+        """From then until the first byte of the answer was read."""
     @property
-    def last_byte(self) -> float: ...
+    def last_byte(self) -> float:
+        """From the same moment until the last byte of the answer was read; of a stream, of its last chunk so far. Score a
+        miner by this figure. What is in it beside the miner's work: the path there and back (``path_rtt``), and, of a
+        request larger than the path takes at once, its last bytes' way."""
     @property
-    def path_rtt(self) -> float: ...
+    def path_rtt(self) -> float:
+        """The path's round-trip time of late, as QUIC has measured and smoothed it. Includes what packets have to wait at
+        either end."""
     @property
-    def path_rtt_min(self) -> float: ...
+    def path_rtt_min(self) -> float:
+        """The shortest round trip that the path has made: its length, with nobody waiting."""
 
 @final
 class Peer:
+    """One miner, and how things stood with it when this was made. Times are in seconds."""
+
     @property
-    def hotkey(self) -> str: ...
+    def hotkey(self) -> str:
+        """The miner's hotkey, in SS58."""
     @property
-    def address(self) -> str: ...
+    def address(self) -> str:
+        """Where it is, as ``ip:port``."""
     @property
-    def state(self) -> str: ...
+    def state(self) -> str:
+        """``connecting``: a dial is under way, and queries wait for it. ``connected``: the hotkey is proven on a live
+        connection. ``backing_off``: the last dial failed, or the connection was lost. ``refused``: the peer refused this
+        validator, or is not who it should be. ``closed``: it is no longer wanted, or the client was closed."""
     @property
-    def connected(self) -> bool: ...
+    def connected(self) -> bool:
+        """Whether a query would be sent at once."""
     @property
-    def connected_for(self) -> float | None: ...
+    def connected_for(self) -> float | None:
+        """How long it had been connected; ``None`` if it was not."""
     @property
-    def path_rtt(self) -> float | None: ...
+    def path_rtt(self) -> float | None:
+        """The path's round-trip time, as QUIC has measured it; ``None`` if it was not connected."""
     @property
-    def failures(self) -> int: ...
+    def failures(self) -> int:
+        """How many dials have failed since the last connection."""
     @property
-    def retry_in(self) -> float | None: ...
+    def retry_in(self) -> float | None:
+        """In how long the next dial was due. ``None``: not before the miner is named again, or one was under way."""
     @property
-    def reason(self) -> str | None: ...
+    def reason(self) -> str | None:
+        """Why there was no connection, as one stable word; ``None`` unless ``backing_off`` or ``refused``."""
     @property
-    def detail(self) -> str | None: ...
+    def detail(self) -> str | None:
+        """The same in a sentence, or ``None``."""
 
 # Called with `on`, these hand out a `Pending`, and the outcome goes to the future; the types are those without.
 

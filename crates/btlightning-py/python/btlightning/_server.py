@@ -91,6 +91,7 @@ class LightningServer(ServerBase):
         }
         super().__init__(miner_hotkey, host, port, signer, handler_threads, options)
         self._loop_thread: LoopThread | None = None
+        self._dropped: weakref.finalize[..., LightningServer] | None = None
 
     def start(self) -> None:
         """Binds the socket; connections are accepted by :meth:`serve_forever`. Started again, the server gets a new socket,
@@ -99,8 +100,14 @@ class LightningServer(ServerBase):
         Raises :class:`ConfigError` when the host is no address, or the address cannot be bound. A port that this server has
         just been stopped on is waited for, up to 2 s.
         """
-        self._native.start()
-        self._started()
+        try:
+            self._native.start()
+            self._started()
+        except LightningError:
+            raise  # nothing was bound
+        except BaseException:
+            self.stop()
+            raise
 
     def serve_forever(self) -> None:
         """Accepts connections until the server is stopped, and the stop is complete. Where a permit or an allowed address is
@@ -129,6 +136,9 @@ class LightningServer(ServerBase):
         self._stopping()
         with self._lock:
             loop_thread, self._loop_thread = self._loop_thread, None
+            dropped, self._dropped = self._dropped, None
+        if dropped is not None:
+            dropped.detach()
         try:
             self._native.stop()
         finally:
@@ -152,11 +162,12 @@ class LightningServer(ServerBase):
     def _open_places(self) -> None:
         super()._open_places()
         if self._needs_loop and self._loop_thread is None:
-            self._loop_thread = LoopThread(self._failures)
-            way, tasks = self._loop_thread.open()
+            self._loop_thread = loop_thread = LoopThread(self._failures)
+            way, tasks = loop_thread.open()
+            # The thread must not outlive a server that is dropped without being stopped. Whoever drops it does not wait.
+            self._dropped = weakref.finalize(self, loop_thread.end)
+            self._dropped.atexit = False
             self._native.open_tasks(way, tasks.begin, tasks.cancel)
-            # The thread must not outlive a server that is dropped without being stopped.
-            weakref.finalize(self, self._loop_thread.close).atexit = False
 
 
 class RustLightningServer(LightningServer):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypedDict, TypeVar, Union, cast
@@ -96,11 +98,13 @@ class ServerBase:
             if miner_hotkey is None:
                 miner_hotkey = hotkey
         if miner_hotkey is None:
-            raise ConfigError(
-                "whose server is it? give miner_hotkey, or a signer that has a hotkey", reason="config"
-            )
-        if handler_threads < 1:
-            raise ConfigError("handler_threads must be at least 1", reason="config")
+            raise ConfigError("whose server is it? give miner_hotkey, or a signer that has a hotkey", reason="config")
+        try:
+            handler_threads = operator.index(handler_threads)
+        except TypeError:
+            raise TypeError(f"handler_threads is an int, not {type(handler_threads).__qualname__}") from None
+        if not 1 <= handler_threads <= sys.maxsize:
+            raise ConfigError(f"handler_threads must be from 1 to {sys.maxsize}", reason="config")
         #: The miner's hotkey, in SS58.
         self.hotkey: str = miner_hotkey
         self._port = port

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, Union
 
 from . import _native
-from ._errors import ConfigError, SigningError, WalletError
+from ._errors import ConfigError, SigningError, WalletError, text_of, words_of
 
 _log = logging.getLogger("btlightning.signing")
 
@@ -281,7 +281,7 @@ def _password(variable: str, path: str) -> str:
 
 
 def _words(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    return text_of(error) or type(error).__name__
 
 
 def start_thread(desk: _native.SignerThread, signer: Callable[[bytes], Any]) -> None:
@@ -296,15 +296,6 @@ def _sign(desk: _native.SignerThread, signer: Callable[[bytes], Any]) -> None:
             signature.made(signer(message))
         except BaseException as error:
             _log.error("the signer raised an exception", exc_info=error)
-            signature.failed(_words_of(error))
+            signature.failed(words_of(error))
         # Nothing of it stays alive while nothing is to be signed.
         del asked, message, signature
-
-
-def _words_of(error: BaseException) -> str:
-    """The exception's type and text, as the last line of a traceback has them."""
-    try:
-        text = str(error)
-    except Exception:
-        text = ""
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import logging
 import threading
 
@@ -120,14 +121,15 @@ class LoopThread:
         await self._ended.wait()
         await tasks.end()
 
+    def end(self) -> None:
+        """Ends the loop, without waiting for that."""
+        if self._loop is not None:
+            # Or it has ended already.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._ended.set)
+
     def close(self) -> None:
         """Ends the loop, and waits a little for its handlers to have ended."""
-        loop = self._loop
-        if loop is None:
-            return
-        try:
-            loop.call_soon_threadsafe(self._ended.set)
-        except RuntimeError:
-            return  # it has ended already
+        self.end()
         if threading.current_thread() is not self._thread:
             self._thread.join(2 * _PATIENCE)

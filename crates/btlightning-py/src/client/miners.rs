@@ -11,9 +11,13 @@ const QUIC: u8 = 4;
 /// A miner as the chain lists it. Its fields may be changed, as those of the published class.
 #[pyclass(get_all, set_all, module = "btlightning._native")]
 pub(crate) struct QuicAxonInfo {
+    /// The miner's hotkey, in SS58.
     hotkey: String,
+    /// Its IP address, IPv4 or IPv6. Names are not looked up.
     ip: String,
+    /// Its UDP port.
     port: u16,
+    /// The protocol number that it announces; 4 is QUIC, and the default. Not looked at when dialling.
     protocol: u8,
 }
 

@@ -14,19 +14,25 @@ use crate::process::Here;
 /// One miner, and how things stood with it when this was made. Times are in seconds.
 #[pyclass(frozen, get_all, module = "btlightning._native")]
 pub(crate) struct Peer {
+    /// The miner's hotkey, in SS58.
     hotkey: String,
+    /// Where it is, as `ip:port`.
     address: String,
-    /// `connecting`, `connected`, `backing_off`, `refused` or `closed`.
+    /// `connecting`: a dial is under way, and queries wait for it. `connected`: the hotkey is proven on a live connection.
+    /// `backing_off`: the last dial failed, or the connection was lost. `refused`: the peer refused this validator, or is not
+    /// who it should be. `closed`: it is no longer wanted, or the client was closed.
     state: &'static str,
-    /// How long it had been connected.
+    /// How long it had been connected; `None` if it was not.
     connected_for: Option<f64>,
+    /// The path's round-trip time, as QUIC has measured it; `None` if it was not connected.
     path_rtt: Option<f64>,
     /// How many dials have failed since the last connection.
     failures: u32,
     /// In how long the next dial was due. `None`: not before the miner is named again, or one was under way.
     retry_in: Option<f64>,
-    /// Why there was no connection: one stable word, and a sentence.
+    /// Why there was no connection, as one stable word; `None` unless `backing_off` or `refused`.
     reason: Option<&'static str>,
+    /// The same in a sentence, or `None`.
     detail: Option<String>,
 }
 

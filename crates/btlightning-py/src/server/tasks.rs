@@ -58,13 +58,16 @@ impl Queue {
 
     /// Takes a job back that is not done.
     pub(super) fn withdraw(self: &Arc<Self>, number: u64) {
-        let mut state = self.state();
-        let job = state.waiting.withdraw(number);
-        if job.is_none() {
-            state.unwanted.push(number);
-            self.tell(state);
-        }
-        // The job is dropped when the lock is free again.
+        // Dropped when the lock is free again.
+        let _job = {
+            let mut state = self.state();
+            let job = state.waiting.withdraw(number);
+            if job.is_none() {
+                state.unwanted.push(number);
+                self.tell(state);
+            }
+            job
+        };
     }
 
     /// Takes no more jobs. Those that the loop has taken go on, until they are withdrawn.

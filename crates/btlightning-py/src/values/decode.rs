@@ -6,7 +6,7 @@ use pyo3::types::{PyBytes, PyDict, PyFloat, PyList, PyString, PyTuple};
 
 use super::array_form::Form;
 use super::ext::Ext;
-use super::keys::{Keys, Kind};
+use super::keys::{Budget, Keys, Kind};
 use super::{arrays, malformed, timestamp, undecodable};
 
 /// Decodes a payload: a map with string keys. Of a key that comes twice, the last value counts. A byte string that is
@@ -17,7 +17,7 @@ use super::{arrays, malformed, timestamp, undecodable};
 /// array that can be written to, a numpy scalar, or a complex number.
 ///
 /// # Errors
-/// `SerializationError` for anything but a map with string keys, for a map as a key, and for more keys in a map than
+/// `SerializationError` for anything but a map with string keys, for a map as a key, and for more or longer keys than
 /// [`Keys`] allows.
 pub(crate) fn decode_map<'py>(py: Python<'py>, scanned: Scanned<'_>) -> PyResult<Bound<'py, PyDict>> {
     let mut walk = Walk::new(py, scanned);
@@ -40,16 +40,35 @@ struct Walk<'a, 'py> {
     open: Vec<Open<'py>>,
     /// The elements of all open arrays, those of the outermost first.
     elements: Vec<Bound<'py, PyAny>>,
+    /// For the keys of all maps.
+    budget: Budget,
 }
 
 enum Open<'py> {
     Array { first: usize, length: usize, in_key: bool },
-    Map { map: Bound<'py, PyDict>, left: usize, key: Option<Bound<'py, PyAny>>, keys: Keys },
+    Map { map: Bound<'py, PyDict>, left: usize, key: Key<'py>, keys: Keys },
+}
+
+/// How far the next pair of a map has come.
+enum Key<'py> {
+    Awaited,
+    /// Its first byte is read, when so many were left.
+    Begun {
+        kind: Kind,
+        rest: usize,
+    },
+    Complete(Bound<'py, PyAny>),
 }
 
 impl<'a, 'py> Walk<'a, 'py> {
     fn new(py: Python<'py>, scanned: Scanned<'a>) -> Self {
-        Self { py, reader: Reader::new(scanned.as_bytes()), open: Vec::new(), elements: Vec::new() }
+        Self {
+            py,
+            reader: Reader::new(scanned.as_bytes()),
+            open: Vec::new(),
+            elements: Vec::new(),
+            budget: Budget::default(),
+        }
     }
 
     fn head(&mut self) -> PyResult<Head<'a>> {
@@ -59,8 +78,9 @@ impl<'a, 'py> Walk<'a, 'py> {
     /// Reads one value with all that is in it.
     fn value(&mut self) -> PyResult<Bound<'py, PyAny>> {
         loop {
+            let rest = self.reader.rest().len();
             let head = self.head()?;
-            let in_key = self.expect_key_part(&head)?;
+            let in_key = self.is_key_part(&head, rest);
             let complete = match head {
                 Head::Array(length) if length > 0 => {
                     self.open.push(Open::Array { first: self.elements.len(), length, in_key });
@@ -74,7 +94,12 @@ impl<'a, 'py> Walk<'a, 'py> {
                     Some(array) => array,
                     None => {
                         let map = PyDict::new(self.py);
-                        self.open.push(Open::Map { map, left: pairs, key: None, keys: Keys::default() });
+                        self.open.push(Open::Map {
+                            map,
+                            left: pairs,
+                            key: Key::Awaited,
+                            keys: Keys::default(),
+                        });
                         continue;
                     }
                 },
@@ -86,20 +111,20 @@ impl<'a, 'py> Walk<'a, 'py> {
         }
     }
 
-    /// Whether what comes next is a key or a part of one. Counts the keys.
-    fn expect_key_part(&mut self, head: &Head<'_>) -> PyResult<bool> {
-        let keys = match self.open.last_mut() {
-            Some(Open::Map { key: None, keys, .. }) => keys,
-            Some(Open::Array { in_key, .. }) => return Ok(*in_key),
-            _ => return Ok(false),
+    /// Whether what begins with this head is a key or a part of one; before it, so many bytes were left.
+    fn is_key_part(&mut self, head: &Head<'_>, rest: usize) -> bool {
+        let key = match self.open.last_mut() {
+            Some(Open::Map { key: key @ Key::Awaited, .. }) => key,
+            Some(Open::Array { in_key, .. }) => return *in_key,
+            _ => return false,
         };
         let kind = match head {
-            Head::Str(_) | Head::Bin(_) => return Ok(true),
+            Head::Str(_) | Head::Bin(_) => Kind::Text,
             Head::Array(_) | Head::Map(_) | Head::Ext(..) => Kind::Other,
             _ => Kind::Number,
         };
-        keys.count(kind).map_err(undecodable)?;
-        Ok(true)
+        *key = Key::Begun { kind, rest };
+        true
     }
 
     /// What a map of so many pairs is if it is no map to Python.
@@ -156,12 +181,19 @@ impl<'a, 'py> Walk<'a, 'py> {
                         PyList::new(self.py, elements)?.into_any()
                     };
                 }
-                Some(Open::Map { map, left, key, .. }) => {
-                    let Some(key) = key.take() else {
-                        *key = Some(complete);
-                        return Ok(None);
+                Some(Open::Map { map, left, key, keys }) => {
+                    let name = match std::mem::replace(key, Key::Awaited) {
+                        Key::Complete(name) => name,
+                        begun => {
+                            if let Key::Begun { kind, rest } = begun {
+                                let bytes = rest - self.reader.rest().len();
+                                keys.count(kind, bytes, &mut self.budget).map_err(undecodable)?;
+                            }
+                            *key = Key::Complete(complete);
+                            return Ok(None);
+                        }
                     };
-                    map.set_item(key, complete)?;
+                    map.set_item(name, complete)?;
                     *left -= 1;
                     if *left > 0 {
                         return Ok(None);

@@ -10,7 +10,7 @@ use pyo3::types::{
 
 use super::ext::Ext;
 use super::fault::{Fault, exact, text, type_name};
-use super::keys::Kind;
+use super::keys::{Budget, Kind};
 use super::open::{self, Next, Open};
 use super::{Refused, objects, timestamp};
 use crate::errors;
@@ -25,7 +25,7 @@ const STAND_INS_MAX: usize = 8;
 /// `UnsupportedTypeError` for a value that MessagePack has no form for, and `SerializationError` for one that cannot be
 /// encoded all the same; both name the path to it. What the code of the objects raises is passed on.
 pub(crate) fn encode_map(py_data: &Bound<'_, PyAny>, out: &mut PayloadWriter) -> Result<(), Refused> {
-    let mut walk = Walk { out, open: Vec::new() };
+    let mut walk = Walk { out, open: Vec::new(), budget: Budget::default() };
     let encoded = walk.run(py_data);
     encoded.map_err(|fault| match fault {
         Fault::Unsupported(what) => {
@@ -41,6 +41,8 @@ struct Walk<'out, 'py> {
     out: &'out mut PayloadWriter,
     /// The arrays and maps that are being written, the outermost first.
     open: Vec<Open<'py>>,
+    /// For the keys of all maps.
+    budget: Budget,
 }
 
 impl<'py> Walk<'_, 'py> {
@@ -48,7 +50,7 @@ impl<'py> Walk<'_, 'py> {
         self.payload(payload)?;
         while let Some(open) = self.open.last_mut() {
             let in_key = open.in_key;
-            match open.next(self.out)? {
+            match open.next(self.out, &mut self.budget)? {
                 Next::Value(value) => {
                     self.value(&value, in_key)?;
                 }
@@ -81,10 +83,10 @@ impl<'py> Walk<'_, 'py> {
     fn key(&mut self, key: &Bound<'py, PyAny>) -> Result<(), Fault> {
         let map = self.open.len() - 1;
         let kind = if map == 0 { self.payload_key(key)? } else { self.value(key, true)? };
-        match self.open.get_mut(map) {
-            Some(map) => map.count_key(kind),
-            None => Ok(()),
+        if let Some(map) = self.open.get_mut(map) {
+            map.note_key(kind);
         }
+        Ok(())
     }
 
     fn payload_key(&mut self, key: &Bound<'py, PyAny>) -> Result<Kind, Fault> {

@@ -44,6 +44,7 @@ impl Ext {
         self.code
     }
 
+    /// What the application has put into it.
     #[getter]
     fn data<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         self.data.bind(py).clone()

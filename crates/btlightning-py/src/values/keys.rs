@@ -1,14 +1,18 @@
-//! What the keys of a map may be.
+//! What the keys of the maps in a payload may cost.
 //!
-//! Strings and byte strings may be any number: Python hashes them with a secret. Its hashes of numbers and tuples are known
-//! to everybody, so a peer could choose keys that all fall on each other, and inserting n of them would take n² steps with
-//! the GIL held. Of those keys a map may have few enough for that not to matter.
+//! Strings and byte strings may be any number: Python hashes them with a secret. Its hashes of all else are known to
+//! everybody, so a peer could choose keys that fall on each other, and to insert one would take as many steps as the map
+//! has of them, with the GIL held; of keys that are arrays, each step compares two of them, element by element. So the
+//! steps are counted as if it were so, and all maps of a payload share one budget of them. Maps with few such keys cost
+//! next to nothing; [`STEPS_MAX`] is spent by 8,192 numbers in one map, or by 1,024 numbers in each of 64, or by 256 keys of
+//! 64 bytes that are arrays.
 
-/// How many numbers, nils and truth values a map may have as keys.
-const NUMBERS_MAX: usize = 8192;
+/// How many steps the keys of one payload may take: some tens of milliseconds.
+const STEPS_MAX: usize = 1 << 25;
 
-/// How many keys of other kinds than numbers and strings (arrays, timestamps, extensions) a map may have.
-const OTHERS_MAX: usize = 256;
+/// For how many steps the comparison of one byte counts, where keys are compared: an element of an array takes a byte or
+/// more.
+const STEPS_A_BYTE: usize = 16;
 
 /// What a key is on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,25 +25,37 @@ pub(super) enum Kind {
     Other,
 }
 
+/// What is left for the keys of one payload.
+#[derive(Debug)]
+pub(super) struct Budget {
+    steps: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { steps: STEPS_MAX }
+    }
+}
+
 /// The keys of one map that are not text.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    numbers: usize,
-    others: usize,
+    count: usize,
 }
 
 impl Keys {
-    /// Counts one more. `Err` says why that is too many.
-    pub(super) fn count(&mut self, kind: Kind) -> Result<(), String> {
-        let (count, most, what) = match kind {
+    /// Counts one more, that takes so many bytes on the wire. `Err` says why that is too much.
+    pub(super) fn count(&mut self, kind: Kind, bytes: usize, budget: &mut Budget) -> Result<(), String> {
+        let steps = match kind {
             Kind::Text => return Ok(()),
-            Kind::Number => (&mut self.numbers, NUMBERS_MAX, "numbers"),
-            Kind::Other => (&mut self.others, OTHERS_MAX, "neither strings nor numbers"),
+            Kind::Number => self.count,
+            Kind::Other => self.count.saturating_mul(bytes.saturating_mul(STEPS_A_BYTE)),
         };
-        *count += 1;
-        if *count > most {
-            return Err(format!("a map may have at most {most} keys that are {what}; use strings"));
-        }
+        self.count += 1;
+        let Some(left) = budget.steps.checked_sub(steps) else {
+            return Err("too many keys of maps that are no strings, or too long ones; use strings".into());
+        };
+        budget.steps = left;
         Ok(())
     }
 }

@@ -86,7 +86,7 @@ fn malformed(error: DecodeError) -> PyErr {
 ///
 /// Raises UnsupportedTypeError (a TypeError) for a value that MessagePack has no form for, and SerializationError (a
 /// ValueError) for one that cannot be encoded otherwise: text with surrogates, values nested deeper than 128 levels or in
-/// themselves, a map with more than 8,192 numbers as keys. Both name the path to the value.
+/// themselves, too many keys that are no strings, as 8,193 numbers in one map. Both name the path to the value.
 #[pyfunction]
 fn encode_payload<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     let pieces = encode_payload_pieces(|out| encode_map(data, out)).map_err(Refused::into_pyerr)?;

@@ -10,7 +10,7 @@ use pyo3::types::{
 };
 
 use super::fault::{Fault, exact, text, type_name};
-use super::keys::{Keys, Kind};
+use super::keys::{Budget, Keys, Kind};
 
 /// Its length is written, and some of its elements are still to come.
 pub(super) struct Open<'py> {
@@ -24,6 +24,8 @@ pub(super) struct Open<'py> {
     key: Option<Bound<'py, PyAny>>,
     /// Of a map: the value of that key, while the key itself is written.
     value: Option<Bound<'py, PyAny>>,
+    /// Of a map: what that key is, and how long the frame was before it.
+    key_written: (Kind, usize),
     keys: Keys,
 }
 
@@ -63,7 +65,17 @@ impl<'py> Open<'py> {
     }
 
     fn new(elements: Elements<'py>, length: usize, in_key: bool) -> Self {
-        Self { elements, length, begun: 0, in_key, key: None, value: None, keys: Keys::default() }
+        let key_written = (Kind::Text, 0);
+        Self {
+            elements,
+            length,
+            begun: 0,
+            in_key,
+            key: None,
+            value: None,
+            key_written,
+            keys: Keys::default(),
+        }
     }
 
     /// Writes what announces it.
@@ -77,7 +89,12 @@ impl<'py> Open<'py> {
 
     /// Goes on. The elements have to be as many as were announced, whatever the code of the objects among them does
     /// meanwhile, or other threads.
-    pub(super) fn next(&mut self, out: &mut PayloadWriter) -> Result<Next<'py>, Fault> {
+    pub(super) fn next(&mut self, out: &mut PayloadWriter, budget: &mut Budget) -> Result<Next<'py>, Fault> {
+        if self.value.is_some() {
+            let (kind, before) = self.key_written;
+            let bytes = out.frame_bytes() - before;
+            self.keys.count(kind, bytes, budget).map_err(Fault::Invalid)?;
+        }
         if let Some(value) = self.value.take() {
             return Ok(Next::Value(value));
         }
@@ -125,6 +142,7 @@ impl<'py> Open<'py> {
         let key = self.key.insert(key);
         let Some(string) = exact::<PyString>(key) else {
             self.value = Some(value);
+            self.key_written = (Kind::Text, out.frame_bytes());
             return Ok(Next::Key(key.clone()));
         };
         match text(string) {
@@ -139,9 +157,9 @@ impl<'py> Open<'py> {
         }
     }
 
-    /// Takes note of what kind of key was written.
-    pub(super) fn count_key(&mut self, kind: Kind) -> Result<(), Fault> {
-        self.keys.count(kind).map_err(Fault::Invalid)
+    /// Takes note of what the key is that was begun last.
+    pub(super) fn note_key(&mut self, kind: Kind) {
+        self.key_written.0 = kind;
     }
 
     fn changed(&mut self) -> Fault {
