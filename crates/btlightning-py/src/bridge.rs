@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 use tokio::task::AbortHandle;
 
 use crate::errors;
+use crate::kept::{self, Kept};
 use crate::process::{self, Here};
 
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -124,6 +125,7 @@ impl Bridge {
         for errand in errands {
             errand(py);
         }
+        kept::sweep(py);
     }
 
     /// Waits until there is something to do, in a thread in place of the loop. False once the bridge is closed.
@@ -195,7 +197,7 @@ impl Drop for Pending {
 /// Where the outcome of some work goes: an event loop's future, by its bridge. Without one, whoever asked waits.
 pub(crate) struct On {
     road: Arc<Road>,
-    future: Py<PyAny>,
+    future: Kept<Py<PyAny>>,
 }
 
 impl<'py> FromPyObject<'_, 'py> for On {
@@ -203,7 +205,7 @@ impl<'py> FromPyObject<'_, 'py> for On {
 
     fn extract(on: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
         let (bridge, future): (Bound<'py, Bridge>, Bound<'py, PyAny>) = on.extract()?;
-        Ok(Self { road: bridge.get().road(), future: future.unbind() })
+        Ok(Self { road: bridge.get().road(), future: Kept::new(future.unbind()) })
     }
 }
 
@@ -219,9 +221,11 @@ where
     F: FnOnce(Python<'_>, T) -> PyResult<Py<PyAny>> + Send + 'static,
 {
     let Some(On { road, future }) = on else {
-        let outcome = process::wait(py, work)?;
-        return finish(py, outcome);
+        let outcome = process::wait(py, work);
+        kept::sweep(py);
+        return finish(py, outcome?);
     };
+    kept::sweep(py);
     let runtime = process::runtime()?;
     let task = runtime.spawn(async move {
         let outcome = work.await;

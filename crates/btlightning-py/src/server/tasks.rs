@@ -13,6 +13,7 @@ use super::job::Job;
 use super::request::Request;
 use super::waiting::Waiting;
 use crate::bridge::Road;
+use crate::kept::Kept;
 
 /// So many jobs begin in one turn of the loop; then others have theirs.
 const JOBS_A_TURN: usize = 64;
@@ -20,9 +21,9 @@ const JOBS_A_TURN: usize = 64;
 pub(super) struct Queue {
     road: Arc<Road>,
     /// Called with a job's number and its `Request`; begins a task.
-    begin: Py<PyAny>,
+    begin: Kept<Py<PyAny>>,
     /// Called with the number of a job that nobody wants any more.
-    cancel: Py<PyAny>,
+    cancel: Kept<Py<PyAny>>,
     state: Mutex<State>,
 }
 
@@ -37,7 +38,7 @@ struct State {
 
 impl Queue {
     pub(super) fn new(road: Arc<Road>, begin: Py<PyAny>, cancel: Py<PyAny>) -> Arc<Self> {
-        Arc::new(Self { road, begin, cancel, state: Mutex::default() })
+        Arc::new(Self { road, begin: Kept::new(begin), cancel: Kept::new(cancel), state: Mutex::default() })
     }
 
     /// Queues a job. From any thread; takes no GIL and does not wait.
