@@ -153,7 +153,7 @@ impl Server {
     /// Runs coroutines in the loop of a bridge: by calling `begin` with a number and a `Request`, and `cancel` with the
     /// number of a request that nobody waits for any more.
     fn open_tasks(&self, bridge: &Bridge, begin: Py<PyAny>, cancel: Py<PyAny>) -> PyResult<()> {
-        self.inner.get()?.places.open_tasks(tasks::Queue::new(bridge.road(), begin, cancel));
+        self.inner.get()?.places.open_tasks(tasks::Queue::new(bridge.road()?, begin, cancel));
         Ok(())
     }
 

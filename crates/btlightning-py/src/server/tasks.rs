@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use super::job::Job;
 use super::request::Request;
 use super::waiting::Waiting;
-use crate::bridge::Road;
+use crate::bridge::{self, Road};
 use crate::kept::Kept;
 
 /// So many jobs begin in one turn of the loop; then others have theirs.
@@ -86,7 +86,10 @@ impl Queue {
     }
 
     /// On the loop's thread: begins what there is, and ends what nobody wants.
-    fn turn(self: &Arc<Self>, py: Python<'_>) {
+    ///
+    /// # Errors
+    /// What is no `Exception`, once all of it is done.
+    fn turn(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
         let (jobs, unwanted) = {
             let mut state = self.state();
             state.is_loop_told = false;
@@ -97,18 +100,20 @@ impl Queue {
             }
             (jobs, unwanted)
         };
+        let mut turned = Ok(());
         for (number, job) in jobs {
             let begun =
                 Py::new(py, Request::new(job)).and_then(|request| self.begin.call1(py, (number, request)));
             if let Err(error) = begun {
-                error.write_unraisable(py, None);
+                turned = turned.and(bridge::unraised(py, error, None));
             }
         }
         for number in unwanted {
             if let Err(error) = self.cancel.call1(py, (number,)) {
-                error.write_unraisable(py, None);
+                turned = turned.and(bridge::unraised(py, error, None));
             }
         }
+        turned
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
