@@ -6,6 +6,7 @@
 //! - `process`: the runtime of this process, waiting without the GIL, fork and exit.
 //! - `bridge`: results of the runtime's work handed to an asyncio event loop, without the GIL on the runtime's threads.
 //! - `values`: Python objects straight into a frame, and out of one.
+//! - `kept`: Python objects that threads without the GIL may drop.
 //! - `errors`: every error as the exception that Python programs catch.
 //! - `client`, `server`: the two halves.
 //! - `signers`, `logging`: keys that Python holds; the log.
@@ -13,6 +14,7 @@
 mod bridge;
 mod client;
 mod errors;
+mod kept;
 mod logging;
 mod process;
 mod server;

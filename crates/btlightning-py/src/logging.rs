@@ -18,6 +18,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 
+use crate::kept;
 use crate::process::PerProcess;
 
 /// How many lines wait for Python at most; later ones are counted and dropped.
@@ -117,6 +118,8 @@ fn log_lines(py: Python<'_>) -> Option<Vec<LineTuple>> {
         }
         Some((std::mem::take(&mut queue.lines), std::mem::take(&mut queue.dropped)))
     })?;
+    // Where nothing else is done, this thread does it.
+    kept::sweep(py);
     let mut lines: Vec<_> = lines.into_iter().map(Line::into_tuple).collect();
     if dropped > 0 {
         let words =

@@ -69,7 +69,8 @@ impl<T> Deref for PerProcess<T> {
     }
 }
 
-fn generation() -> usize {
+/// How often a process in this process's ancestry was forked while it had a runtime.
+pub(crate) fn generation() -> usize {
     GENERATION.load(Ordering::Acquire)
 }
 

@@ -204,6 +204,53 @@ print(os.read(read, 1000).decode(), status, client.query(miner, "echo", {"a": 1}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_child_forked_while_io_threads_let_go_of_values_is_not_stuck() -> None:
+    ended = program(
+        """
+import asyncio, os, select, warnings
+from btlightning import AsyncLightning, ForkError
+warnings.simplefilter("ignore")
+values = {"pieces": [b"p" * 4096] * 4000}
+nobody = {"hotkey": "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY", "ip": "127.0.0.1", "port": 9}
+
+def child_is_refused(client):
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            client.peers()
+        except ForkError:
+            os.write(write, b"refused")
+        os._exit(0)
+    os.close(write)
+    ready, _, _ = select.select([read], [], [], 10.0)
+    if not ready:
+        os.kill(child, 9)
+        raise SystemExit("the child is stuck")
+    said = os.read(read, 100)
+    os.close(read)
+    os.waitpid(child, 0)
+    return said == b"refused"
+
+async def main():
+    client = AsyncLightning(signer=b"v" * 32)
+    for _ in range(80):
+        asked = [asyncio.ensure_future(client.query(nobody, "echo", values)) for _ in range(2)]
+        await asyncio.sleep(0)
+        for query in asked:
+            query.cancel()
+        await asyncio.sleep(0)  # now the values are dropped on I/O threads
+        assert child_is_refused(client)
+    await asyncio.wait(asked)
+
+asyncio.run(main())
+print("done")
+"""
+    )
+    assert (ended.returncode, ended.stdout.split(), ended.stderr) == (0, ["done"], ""), ended.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_fork_before_the_first_use_is_fine() -> None:
     ended = program(
         """

@@ -18,6 +18,7 @@ def bridge() -> tuple[asyncio.AbstractEventLoop, _native.Bridge]:
     loop = asyncio.get_running_loop()
     found = _bridges.get(loop)
     if found is None:
+        _forget_closed_loops()
         found = _bridges[loop] = _native.Bridge()
         fileno = found.fileno()
         try:
@@ -34,6 +35,14 @@ def bridge() -> tuple[asyncio.AbstractEventLoop, _native.Bridge]:
     return loop, found
 
 
+def _forget_closed_loops() -> None:
+    # What was on its way to such a loop refers to it, so neither would ever go by itself.
+    for known in _bridges.keyrefs():
+        loop = known()
+        if loop is not None and loop.is_closed() and (unused := _bridges.pop(loop, None)) is not None:
+            unused.close()
+
+
 def _watch(loop: weakref.ref[asyncio.AbstractEventLoop], bridge: _native.Bridge) -> None:
     while bridge.wait():
         running = loop()
@@ -42,8 +51,10 @@ def _watch(loop: weakref.ref[asyncio.AbstractEventLoop], bridge: _native.Bridge)
         ran = threading.Event()
 
         def run() -> None:
-            bridge.run()
-            ran.set()  # noqa: B023 - the round is over once it is set
+            try:
+                bridge.run()
+            finally:
+                ran.set()  # noqa: B023 - the round is over once it is set
 
         try:
             running.call_soon_threadsafe(run)

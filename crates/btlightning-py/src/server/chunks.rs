@@ -8,15 +8,16 @@ use btlightning::server::{ChunkError, ChunkSender};
 use bytes::Bytes;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
+
+use crate::kept::Kept;
 
 /// A chunk's bytes, copied only where they are few or can change.
 pub(super) fn bytes_of(chunk: &Bound<'_, PyAny>) -> PyResult<Bytes> {
     if let Ok(bytes) = chunk.cast::<PyBytes>() {
         return Ok(match bytes.as_bytes() {
             few if few.len() < SHARED_BYTES_MIN => Bytes::copy_from_slice(few),
-            _ => Bytes::from_owner(PyBackedBytes::from(bytes.clone())),
+            _ => Bytes::from_owner(Kept::bytes(bytes)),
         });
     }
     if let Ok(bytes) = chunk.cast::<PyByteArray>() {

@@ -4,10 +4,12 @@ use pyo3::PyTraverseError;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 
+use crate::kept::Kept;
+
 /// A callable, what it is called in the log, and how it wants to be called.
 pub(super) struct Entry {
     pub(super) name: String,
-    pub(super) function: Py<PyAny>,
+    pub(super) function: Kept<Py<PyAny>>,
     /// Whether it gets a second argument: who calls.
     pub(super) wants_caller: bool,
 }
@@ -15,6 +17,6 @@ pub(super) struct Entry {
 impl Entry {
     /// Lets the garbage collector see what this holds.
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.function)
+        visit.call(&*self.function)
     }
 }

@@ -17,6 +17,7 @@ use super::entry::Entry;
 use super::job::{Given, Job, Reply};
 use super::{chunks, resolvers};
 use crate::bridge::{self, On};
+use crate::kept;
 use crate::process::{self, Here};
 use crate::{errors, values};
 
@@ -143,6 +144,7 @@ impl Request {
 
     /// Sends a chunk if there is room for it at once; whether it did.
     fn try_send(&self, chunk: &Bound<'_, PyAny>) -> PyResult<bool> {
+        kept::sweep(chunk.py());
         match chunks::try_send(&self.chunks()?, bytes_of(chunk)?) {
             None | Some(Err(ChunkError::CallerGone)) => Ok(false),
             Some(Ok(())) => Ok(true),

@@ -19,6 +19,7 @@ use super::resolvers::Resolver;
 use super::tasks;
 use super::threads::{self, HandlerThreads};
 use crate::bridge::{self, Bridge, On};
+use crate::kept::{Kept, SweptAfter};
 use crate::process::{self, Here, Open};
 use crate::{errors, signers};
 
@@ -26,6 +27,7 @@ use crate::{errors, signers};
 #[pyclass(frozen, module = "btlightning._native")]
 pub(crate) struct Server {
     inner: Here<Inner>,
+    _swept: SweptAfter,
 }
 
 struct Inner {
@@ -63,7 +65,7 @@ impl Server {
             serving: Mutex::default(),
             held: Mutex::default(),
         };
-        Ok(Self { inner: Here::new(inner) })
+        Ok(Self { inner: Here::new(inner), _swept: SweptAfter })
     }
 
     /// Signs with a seed of 32 bytes, or a callable that makes signatures.
@@ -83,7 +85,7 @@ impl Server {
         streams: bool,
     ) -> PyResult<()> {
         let inner = self.inner.get()?;
-        let entry = Arc::new(Entry { name: name.clone(), function, wants_caller });
+        let entry = Arc::new(Entry { name: name.clone(), function: Kept::new(function), wants_caller });
         let handler = places::handler(entry.clone(), inner.places.clone(), place(in_loop), streams);
         // Both that are replaced are dropped when no lock is held: that may run Python.
         let _handler = inner.core.register(name.clone(), handler);
@@ -151,7 +153,7 @@ impl Server {
     /// Runs coroutines in the loop of a bridge: by calling `begin` with a number and a `Request`, and `cancel` with the
     /// number of a request that nobody waits for any more.
     fn open_tasks(&self, bridge: &Bridge, begin: Py<PyAny>, cancel: Py<PyAny>) -> PyResult<()> {
-        self.inner.get()?.places.open_tasks(tasks::Queue::new(bridge.road(), begin, cancel));
+        self.inner.get()?.places.open_tasks(tasks::Queue::new(bridge.road()?, begin, cancel));
         Ok(())
     }
 
@@ -303,7 +305,7 @@ impl<T> Drop for AbortedWhenDropped<T> {
 }
 
 fn named(name: &str, function: Py<PyAny>) -> Arc<Entry> {
-    Arc::new(Entry { name: name.to_owned(), function, wants_caller: false })
+    Arc::new(Entry { name: name.to_owned(), function: Kept::new(function), wants_caller: false })
 }
 
 fn place(in_loop: bool) -> Place {

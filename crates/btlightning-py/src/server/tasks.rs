@@ -12,7 +12,8 @@ use pyo3::prelude::*;
 use super::job::Job;
 use super::request::Request;
 use super::waiting::Waiting;
-use crate::bridge::Road;
+use crate::bridge::{self, Road};
+use crate::kept::Kept;
 
 /// So many jobs begin in one turn of the loop; then others have theirs.
 const JOBS_A_TURN: usize = 64;
@@ -20,9 +21,9 @@ const JOBS_A_TURN: usize = 64;
 pub(super) struct Queue {
     road: Arc<Road>,
     /// Called with a job's number and its `Request`; begins a task.
-    begin: Py<PyAny>,
+    begin: Kept<Py<PyAny>>,
     /// Called with the number of a job that nobody wants any more.
-    cancel: Py<PyAny>,
+    cancel: Kept<Py<PyAny>>,
     state: Mutex<State>,
 }
 
@@ -37,7 +38,7 @@ struct State {
 
 impl Queue {
     pub(super) fn new(road: Arc<Road>, begin: Py<PyAny>, cancel: Py<PyAny>) -> Arc<Self> {
-        Arc::new(Self { road, begin, cancel, state: Mutex::default() })
+        Arc::new(Self { road, begin: Kept::new(begin), cancel: Kept::new(cancel), state: Mutex::default() })
     }
 
     /// Queues a job. From any thread; takes no GIL and does not wait.
@@ -88,7 +89,10 @@ impl Queue {
     }
 
     /// On the loop's thread: begins what there is, and ends what nobody wants.
-    fn turn(self: &Arc<Self>, py: Python<'_>) {
+    ///
+    /// # Errors
+    /// What is no `Exception`, once all of it is done.
+    fn turn(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
         let (jobs, unwanted) = {
             let mut state = self.state();
             state.is_loop_told = false;
@@ -99,18 +103,20 @@ impl Queue {
             }
             (jobs, unwanted)
         };
+        let mut turned = Ok(());
         for (number, job) in jobs {
             let begun =
                 Py::new(py, Request::new(job)).and_then(|request| self.begin.call1(py, (number, request)));
             if let Err(error) = begun {
-                error.write_unraisable(py, None);
+                turned = turned.and(bridge::unraised(py, error, None));
             }
         }
         for number in unwanted {
             if let Err(error) = self.cancel.call1(py, (number,)) {
-                error.write_unraisable(py, None);
+                turned = turned.and(bridge::unraised(py, error, None));
             }
         }
+        turned
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

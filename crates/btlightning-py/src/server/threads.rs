@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use super::job::Job;
 use super::request::Request;
 use super::waiting::Waiting;
+use crate::kept;
 use crate::process::{self, Here, PerProcess};
 
 /// So many threads are there once they were needed, and stay.
@@ -299,6 +300,7 @@ impl HandlerThread {
             taken
         });
         queue.attaching.fetch_sub(1, Ordering::Relaxed);
+        kept::sweep(py);
         if taken.is_none() {
             thread.has_ended.store(true, Ordering::Relaxed);
         }

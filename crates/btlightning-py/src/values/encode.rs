@@ -3,7 +3,6 @@
 use btlightning::raw::{EncodeError, NESTING_MAX, PayloadWriter, SHARED_BYTES_MIN};
 use bytes::Bytes;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple,
 };
@@ -14,6 +13,7 @@ use super::keys::{Budget, Kind};
 use super::open::{self, Next, Open};
 use super::{Refused, objects, timestamp};
 use crate::errors;
+use crate::kept::Kept;
 
 /// How often in a row one object may stand for another: an enum's member for its value, a tensor for an array, an array
 /// for a map.
@@ -223,7 +223,7 @@ impl<'py> Walk<'_, 'py> {
         if slice.len() < SHARED_BYTES_MIN {
             self.out.bin(slice)?;
         } else {
-            self.out.bin_shared(Bytes::from_owner(PyBackedBytes::from(bytes.clone())))?;
+            self.out.bin_shared(Bytes::from_owner(Kept::bytes(bytes)))?;
         }
         Ok(Kind::Text)
     }
