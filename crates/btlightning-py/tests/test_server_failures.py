@@ -39,7 +39,9 @@ def test_an_exception_whose_text_cannot_be_had_fails_its_request_and_no_more(
     with new_server() as server, new_client() as client:
         server.register("echo", echo)
         client.query(axon(server), "echo", {})
-        threads = {thread for thread in threading.enumerate() if thread.name.startswith("btlightning-handler")}
+        threads = {
+            thread for thread in threading.enumerate() if thread.name.startswith("btlightning-handler")
+        }
         for handler in handlers:
             caplog.clear()
             server.register("it", handler)

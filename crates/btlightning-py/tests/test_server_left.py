@@ -98,7 +98,9 @@ def test_a_start_that_is_cancelled_holds_no_port(is_bound: bool) -> None:
         if is_bound:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
                 other.bind(server.local_addr)
-        assert not {t.name for t in set(threading.enumerate()) - before if t.name.startswith("btlightning-handler")}
+        assert not {
+            t.name for t in set(threading.enumerate()) - before if t.name.startswith("btlightning-handler")
+        }
         async with server, new_async_client() as client:
             assert (await client.query(axon(server), "echo", {"a": 1})).data == {"a": 1}
 

@@ -22,7 +22,13 @@ from world import (
     run,
 )
 
-from btlightning import ConfigError, HandlerError, LightningConnectionError, LightningServer, RustLightningServer
+from btlightning import (
+    ConfigError,
+    HandlerError,
+    LightningConnectionError,
+    LightningServer,
+    RustLightningServer,
+)
 
 
 def handler_threads() -> list[str]:
