@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -152,11 +151,9 @@ class LightningServer(ServerBase):
     def _open_places(self) -> None:
         super()._open_places()
         if self._needs_loop and self._loop_thread is None:
-            self._loop_thread = LoopThread(self._failures)
+            self._loop_thread = LoopThread(self._failures, self)
             way, tasks = self._loop_thread.open()
             self._native.open_tasks(way, tasks.begin, tasks.cancel)
-            # The thread must not outlive a server that is dropped without being stopped.
-            weakref.finalize(self, self._loop_thread.close).atexit = False
 
 
 class RustLightningServer(LightningServer):

@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import logging
 import threading
+import weakref
 
 from . import _native
 from ._calls import Failures, answer, answer_in_loop
@@ -92,8 +93,11 @@ class Tasks:
 class LoopThread:
     """A thread with an event loop, for the coroutines of a server that has none."""
 
-    def __init__(self, failures: Failures) -> None:
+    def __init__(self, failures: Failures, server: object) -> None:
         self._failures = failures
+        # A server that is dropped without being stopped must not be outlived.
+        self._dropped = weakref.finalize(server, self.close)
+        self._dropped.atexit = False
         self._made: concurrent.futures.Future[tuple[_native.Bridge, Tasks]] = concurrent.futures.Future()
         self._ended = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -122,6 +126,7 @@ class LoopThread:
 
     def close(self) -> None:
         """Ends the loop, and waits a little for its handlers to have ended."""
+        self._dropped.detach()
         loop = self._loop
         if loop is None:
             return
