@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use super::timings::Timings;
 use super::{Client, call_options, miners};
 use crate::bridge::{self, On};
-use crate::process::Here;
+use crate::process::{self, Here};
 use crate::{errors, values};
 
 /// How many answers are handed out at once, at most: the more, the less the event loop is woken; the fewer, the sooner
@@ -48,11 +48,15 @@ impl FanOut {
         bridge::run(py, on, next, list)
     }
 
-    /// Cancels the calls that are still out, unless somebody waits for one.
+    /// Cancels the calls that are still out. Those who wait for one get it first, unless they were cancelled.
     fn close(&self) -> PyResult<()> {
-        if let Ok(mut calls) = self.calls.get()?.try_lock() {
+        let calls = self.calls.get()?.clone();
+        if let Ok(mut calls) = calls.try_lock() {
             *calls = None;
+            return Ok(());
         }
+        // Whoever waits may have been cancelled, and not have let go yet.
+        process::runtime()?.spawn(async move { *calls.lock().await = None });
         Ok(())
     }
 }

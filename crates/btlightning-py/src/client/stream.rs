@@ -12,7 +12,7 @@ use super::timings::Timings;
 use super::{Client, call_options, miners};
 use crate::bridge::{self, On};
 use crate::errors;
-use crate::process::Here;
+use crate::process::{self, Here};
 
 /// A streaming answer. One chunk at a time: a second caller waits until the first has its chunk.
 #[pyclass(frozen, module = "btlightning._native")]
@@ -48,9 +48,13 @@ impl ChunkStream {
     /// Tells the miner to stop. A wait for a chunk that is under way ends.
     fn close(&self) -> PyResult<()> {
         self.closing.get()?.notify_one();
-        if let Ok(mut chunks) = self.chunks.get()?.try_lock() {
+        let chunks = self.chunks.get()?.clone();
+        if let Ok(mut chunks) = chunks.try_lock() {
             *chunks = None;
+            return Ok(());
         }
+        // Whoever waits may have been cancelled, and not have let go yet.
+        process::runtime()?.spawn(async move { *chunks.lock().await = None });
         Ok(())
     }
 
