@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
 import threading
 import weakref
@@ -70,6 +71,19 @@ def test_a_stopped_server_starts_again() -> None:
 async def _later(data: dict[str, Any]) -> dict[str, Any]:
     await asyncio.sleep(0)
     return data
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files are not listed here")
+def test_a_server_that_starts_again_and_again_keeps_nothing_open() -> None:
+    server = new_server()
+    server.register("later", _later)
+    opened = []
+    for _ in range(10):
+        with server:
+            pass
+        gc.collect()
+        opened.append(len(os.listdir("/proc/self/fd")))
+    assert max(opened) <= opened[0] + 4
 
 
 def test_what_a_server_has_made_ends_with_it() -> None:

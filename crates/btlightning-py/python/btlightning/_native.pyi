@@ -301,7 +301,7 @@ class Server:
 
 @final
 class SignerThread:
-    def take(self) -> tuple[bytes, Signature] | None: ...
+    def take(self) -> tuple[Callable[[bytes], Any], bytes, Signature] | None: ...
 
 @final
 class Signature:
