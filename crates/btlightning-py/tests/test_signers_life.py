@@ -74,7 +74,7 @@ def test_they_go_after_they_have_signed() -> None:
         validator.client.close()
     threads = signer_threads() - before
     assert len(threads) == 2
-    dropped = [weakref.ref(miner), weakref.ref(validator)]
+    dropped: list[weakref.ref[Any]] = [weakref.ref(miner), weakref.ref(validator)]
     del miner, validator
     all_go(dropped, threads)
 
