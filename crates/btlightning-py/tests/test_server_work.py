@@ -120,15 +120,21 @@ def test_what_nobody_waits_for_any_more_is_not_begun() -> None:
         seen.append(data["number"])
         return {}
 
+    async def ping(data: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
     with new_server(handler_threads=1) as server, new_client() as client:
         miner = axon(server)
         server.register("hang", hang)
         server.register("see", see)
+        server.register("ping", ping)
         hanging = threading.Thread(target=client.query, args=(miner, "hang", {}))
         hanging.start()
         assert begun.wait(PATIENCE)
         with pytest.raises(TimeoutError):
             client.query(miner, "see", {"number": 1}, timeout=0.2)
+        # Answered without a thread of the pool. The miner hears before it that nobody waits for the first.
+        client.query(miner, "ping", {})
         gate.set()
         client.query(miner, "see", {"number": 2})
         hanging.join(PATIENCE)

@@ -3,7 +3,7 @@
 //! It is imported by the same name, so it lives in an environment of its own and runs in a process of its own.
 
 use super::{Places, in_path, interpreter::Interpreter, remove, run, venv::Venv};
-use crate::Result;
+use crate::{Result, steps};
 use std::{
     ffi::OsStr,
     fs,
@@ -44,6 +44,10 @@ fn wheels(places: &Places, tools: &Venv, requirements: &Path) -> Result<PathBuf>
     }
     pip.env("MATURIN_PEP517_ARGS", args);
     pip.env("CARGO_TARGET_DIR", &build).env("CARGO_PROFILE_DEV_DEBUG", "false");
+    if steps::wallet_feature() == "btwallet" {
+        // It brings an OpenSSL of its own, which takes as long to build as all the rest. The system's will do.
+        pip.env("OPENSSL_NO_VENDOR", "1");
+    }
     run(&mut pip)?;
     remove(&build)?;
     fs::write(&stamp, wanted).map_err(in_path(&stamp))?;
