@@ -1,7 +1,7 @@
 //! Keys: a seed that Rust signs with, or something of Python's that is called.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 
 use btlightning::{LightningError, Signer, Sr25519Signer};
 use pyo3::intern;
@@ -10,6 +10,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::errors;
+use crate::kept::{self, Kept};
 
 /// How long an sr25519 signature is.
 const SIGNATURE_BYTES: usize = 64;
@@ -21,16 +22,21 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(sign, module)?)
 }
 
+/// The callable that a client or server signs with. Whoever has one shows it to the garbage collector, to which the core
+/// and the thread that calls it are hidden: a callable that refers to its client is a cycle.
+pub(crate) type Callable = Arc<Kept<Py<PyAny>>>;
+
 /// What `signer` signs with: `bytes` are a seed, and no signature needs Python; anything else is called with the message.
 ///
 /// # Errors
 /// `ConfigError` for a seed that is not 32 bytes, and for what cannot be called.
-pub(crate) fn from_python(signer: &Bound<'_, PyAny>) -> PyResult<Arc<dyn Signer>> {
+pub(crate) fn from_python(signer: &Bound<'_, PyAny>) -> PyResult<(Arc<dyn Signer>, Option<Callable>)> {
     if let Ok(seed) = signer.cast::<PyBytes>() {
-        return Ok(Arc::new(Sr25519Signer::from_seed(seed_of(seed.as_bytes())?)));
+        return Ok((Arc::new(Sr25519Signer::from_seed(seed_of(seed.as_bytes())?)), None));
     }
     if signer.is_callable() {
-        return Ok(Arc::new(Called::new(signer)?));
+        let callable = Arc::new(Kept::new(signer.clone().unbind()));
+        return Ok((Arc::new(Called::new(signer.py(), callable.clone())?), Some(callable)));
     }
     Err(errors::config(format!("a signer is a seed (bytes) or a callable, not {}", type_of(signer))))
 }
@@ -50,7 +56,7 @@ fn hotkey_of_seed(seed: &[u8]) -> PyResult<String> {
 #[pyfunction]
 fn sign<'py>(signer: &Bound<'py, PyAny>, message: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
     let py = signer.py();
-    let signer = from_python(signer)?;
+    let (signer, _) = from_python(signer)?;
     let signature = py.detach(|| signer.sign(message)).map_err(|error| errors::published(&error))?;
     Ok(PyBytes::new(py, &signature))
 }
@@ -59,17 +65,16 @@ fn sign<'py>(signer: &Bound<'py, PyAny>, message: &[u8]) -> PyResult<Bound<'py, 
 /// Python when the interpreter exits is ended by unwinding it, and Rust is not to be unwound by others.
 struct Called {
     desk: Arc<Desk>,
+    _callable: Callable,
 }
 
 impl Called {
-    fn new(callable: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let called = Self { desk: Arc::default() };
-        let thread = SignerThread { desk: called.desk.clone() };
-        callable
-            .py()
-            .import(intern!(callable.py(), "btlightning._signers"))?
-            .call_method1(intern!(callable.py(), "start_thread"), (thread, callable))?;
-        Ok(called)
+    fn new(py: Python<'_>, callable: Callable) -> PyResult<Self> {
+        let desk = Arc::<Desk>::default();
+        let thread = SignerThread { desk: desk.clone(), callable: Arc::downgrade(&callable) };
+        py.import(intern!(py, "btlightning._signers"))?
+            .call_method1(intern!(py, "start_thread"), (thread,))?;
+        Ok(Self { desk, _callable: callable })
     }
 }
 
@@ -118,18 +123,25 @@ impl Desk {
     }
 }
 
-/// The desk, as the Python thread has it.
+/// The desk, as the Python thread has it. A thread that runs keeps all that it has, so it has the callable only while
+/// somebody waits for a signature.
 #[pyclass(frozen, module = "btlightning._native")]
 struct SignerThread {
     desk: Arc<Desk>,
+    callable: Weak<Kept<Py<PyAny>>>,
 }
 
 #[pymethods]
 impl SignerThread {
-    /// Waits for something to sign: the message, and where the signature goes. `None` once there will be no more.
-    fn take(&self, py: Python<'_>) -> Option<(Vec<u8>, Signature)> {
-        let (message, reply) = py.detach(|| self.desk.take())?;
-        Some((message, Signature { reply }))
+    /// Waits for something to sign: who signs, the message, and where the signature goes. `None` once there will be no
+    /// more.
+    fn take(&self, py: Python<'_>) -> Option<(Py<PyAny>, Vec<u8>, Signature)> {
+        let taken = py.detach(|| self.desk.take());
+        kept::sweep(py);
+        let (message, reply) = taken?;
+        // It is there as long as anybody asks it to sign.
+        let callable = self.callable.upgrade()?.clone_ref(py);
+        Some((callable, message, Signature { reply }))
     }
 }
 

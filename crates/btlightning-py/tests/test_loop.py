@@ -26,7 +26,9 @@ def open_files() -> int:
 
 def await_bell(way: _native.Bridge) -> None:
     """Blocks the loop until something lies there for it."""
-    ready, _, _ = select.select([way.fileno()], [], [], PATIENCE)
+    bell = way.fileno()
+    assert bell is not None
+    ready, _, _ = select.select([bell], [], [], PATIENCE)
     assert ready
 
 
@@ -87,7 +89,8 @@ def test_an_interrupt_is_raised_and_nothing_else_is_lost() -> None:
         loop = asyncio.get_running_loop()
         way = _native.Bridge()
         futures = [loop.create_future() for _ in range(8)]
-        pending = [client._native.stats(on=(way, future)) for future in (Interrupted(), *futures)]
+        told: list[Any] = [Interrupted(), *futures]
+        pending = [client._native.stats(on=(way, future)) for future in told]
         await_bell(way)
         interrupted = 0
         while not (interrupted and all(future.done() for future in futures)):
@@ -130,7 +133,8 @@ def test_ctrl_c_while_a_handler_is_begun_ends_the_loop() -> None:
             await client.connect([axon(server)])
             asyncio.get_running_loop().set_task_factory(factory)
             asked = [client.query(axon(server), "echo", {"n": n}, timeout=1.0) for n in range(2)]
-            return await asyncio.gather(*asked, return_exceptions=True)
+            answers: list[Any] = await asyncio.gather(*asked, return_exceptions=True)
+            return answers
 
     loop = asyncio.new_event_loop()
     try:

@@ -226,39 +226,6 @@ def test_a_request_that_does_not_fit_the_type_fails_and_the_log_says_why(
         assert "Request of it" in record.getMessage()
 
 
-class WordlessError(Exception):
-    def __str__(self) -> str:
-        raise ValueError("no words")
-
-
-@pytest.mark.parametrize("error", [WordlessError(), ValueError("half a character: \ud83d")])
-def test_an_exception_whose_text_cannot_be_had_fails_its_request_and_no_more(
-    world: World, error: Exception, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    def plain(data: dict[str, Any]) -> dict[str, Any]:
-        raise error
-
-    async def asynchronous(data: dict[str, Any]) -> dict[str, Any]:
-        raise error
-
-    def unsendable(data: dict[str, Any]) -> dict[str, Any]:
-        class Odd(dict[str, Any]):
-            def items(self) -> Any:
-                raise error
-
-        return Odd(a=1)
-
-    handlers: list[Callable[..., Any]] = [plain, asynchronous, unsendable]
-    for handler in handlers:
-        caplog.clear()
-        threads = {thread for thread in threading.enumerate() if thread.name.startswith("btlightning-handler")}
-        assert world.fails(handler) == "request processing failed"
-        assert all(thread.is_alive() for thread in threads)
-        (record,) = mine(caplog)
-        assert record.name == "btlightning.server"
-    assert world.answers(echo, {"still": 1}) == {"still": 1}
-
-
 def mine(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     """What was logged of handlers, wherever it came from."""
     return [

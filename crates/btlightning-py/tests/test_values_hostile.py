@@ -146,7 +146,10 @@ def maps_of(keys: Callable[[], Iterable[Any]], count: int = 1) -> Maps:
         (maps_of(lambda: range(8192)), maps_of(lambda: range(8193))),
         (maps_of(lambda: range(1024), 64), maps_of(lambda: range(1024), 65)),
         # Two bytes each.
-        (maps_of(lambda: product(range(40), repeat=1), 200), maps_of(lambda: product(range(128), repeat=1), 200)),
+        (
+            maps_of(lambda: product(range(40), repeat=1), 200),
+            maps_of(lambda: product(range(128), repeat=1), 200),
+        ),
         # 63 and 69 bytes each, and all with one hash, as -1 and -2 have.
         (
             maps_of(lambda: ((1000,) * 17 + (7, *end) for end in product((-1, -2), repeat=8))),

@@ -55,17 +55,29 @@ _Way = tuple[Bridge, Future[Any]]
 
 @final
 class QuicAxonInfo:
-    """A miner as the chain lists it."""
+    """A miner as the chain lists it. Its fields may be changed, as those of the published class."""
 
-    hotkey: str
-    """The miner's hotkey, in SS58."""
-    ip: str
-    """Its IP address, as text."""
-    port: int
-    """Its UDP port."""
-    protocol: int
-    """The protocol that it announces; 4 is QUIC. Not looked at when it is dialled."""
     def __new__(cls, hotkey: str, ip: str, port: int, protocol: int = 4) -> QuicAxonInfo: ...
+    @property
+    def hotkey(self) -> str:
+        """The miner's hotkey, in SS58."""
+    @hotkey.setter
+    def hotkey(self, value: str) -> None: ...
+    @property
+    def ip(self) -> str:
+        """Its IP address, IPv4 or IPv6. Names are not looked up."""
+    @ip.setter
+    def ip(self, value: str) -> None: ...
+    @property
+    def port(self) -> int:
+        """Its UDP port."""
+    @port.setter
+    def port(self, value: int) -> None: ...
+    @property
+    def protocol(self) -> int:
+        """The protocol number that it announces; 4 is QUIC, and the default. Not looked at when dialling."""
+    @protocol.setter
+    def protocol(self, value: int) -> None: ...
 
 @final
 class Timings:
@@ -289,7 +301,7 @@ class Server:
 
 @final
 class SignerThread:
-    def take(self) -> tuple[bytes, Signature] | None: ...
+    def take(self) -> tuple[Callable[[bytes], Any], bytes, Signature] | None: ...
 
 @final
 class Signature:

@@ -98,7 +98,9 @@ class ServerBase:
             if miner_hotkey is None:
                 miner_hotkey = hotkey
         if miner_hotkey is None:
-            raise ConfigError("whose server is it? give miner_hotkey, or a signer that has a hotkey", reason="config")
+            raise ConfigError(
+                "whose server is it? give miner_hotkey, or a signer that has a hotkey", reason="config"
+            )
         try:
             handler_threads = operator.index(handler_threads)
         except TypeError:

@@ -284,18 +284,18 @@ def _words(error: Exception) -> str:
     return text_of(error) or type(error).__name__
 
 
-def start_thread(desk: _native.SignerThread, signer: Callable[[bytes], Any]) -> None:
-    """Has a thread call ``signer`` for what lies on its desk, until the client or server lets go of it."""
-    threading.Thread(target=_sign, args=(desk, signer), name="btlightning-signer", daemon=True).start()
+def start_thread(desk: _native.SignerThread) -> None:
+    """Has a thread call the signer for what lies on its desk, until the client or server lets go of it."""
+    threading.Thread(target=_sign, args=(desk,), name="btlightning-signer", daemon=True).start()
 
 
-def _sign(desk: _native.SignerThread, signer: Callable[[bytes], Any]) -> None:
+def _sign(desk: _native.SignerThread) -> None:
     while (asked := desk.take()) is not None:
-        message, signature = asked
+        signer, message, signature = asked
         try:
             signature.made(signer(message))
         except BaseException as error:
             _log.error("the signer raised an exception", exc_info=error)
             signature.failed(words_of(error))
         # Nothing of it stays alive while nothing is to be signed.
-        del asked, message, signature
+        del asked, signer, message, signature

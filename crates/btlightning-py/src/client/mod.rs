@@ -9,18 +9,22 @@ mod query;
 mod stream;
 mod timings;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use btlightning::raw::RawRequest;
 use btlightning::{CallOptions, LightningClient, LightningError};
+use pyo3::PyTraverseError;
 use pyo3::exceptions::PyKeyError;
+use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use tokio::sync::Mutex;
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::bridge::{self, On};
+use crate::kept::SweptAfter;
 use crate::process::{self, Here, Open};
-use crate::{errors, signers, values};
+use crate::signers::{self, Callable};
+use crate::{errors, values};
 
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Client>()?;
@@ -36,6 +40,9 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyclass(frozen, module = "btlightning._native")]
 pub(crate) struct Client {
     inner: Here<Arc<LightningClient>>,
+    /// What signs, for the garbage collector.
+    signer: Here<Mutex<Option<Callable>>>,
+    _swept: SweptAfter,
 }
 
 #[pymethods]
@@ -47,13 +54,22 @@ impl Client {
         let inner = py.detach(|| LightningClient::with_config(wallet_hotkey, config));
         let inner = Arc::new(inner.map_err(|error| errors::published(&error))?);
         process::closed_at_exit(Open::Client(Arc::downgrade(&inner)));
-        Ok(Self { inner: Here::new(inner) })
+        Ok(Self { inner: Here::new(inner), signer: Here::new(Mutex::default()), _swept: SweptAfter })
     }
 
     /// Who signs: a seed of 32 bytes, or what is called with the bytes to sign.
     fn set_signer(&self, signer: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.inner.get()?.sign_with(signers::from_python(signer)?);
+        let (client, held) = (self.inner.get()?, self.signer.get()?);
+        let (signer, callable) = signers::from_python(signer)?;
+        client.sign_with(signer);
+        let _before = std::mem::replace(&mut *held.lock().unwrap_or_else(PoisonError::into_inner), callable);
         Ok(())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Who holds the lock is at work with the client, which is then not garbage.
+        let Ok(signer) = self.signer.try_lock() else { return Ok(()) };
+        signer.as_ref().map_or(Ok(()), |signer| visit.call(&***signer))
     }
 
     /// Binds the sockets.
@@ -133,7 +149,7 @@ fn call_options(timeout: Option<f64>, first_byte_timeout: Option<f64>) -> PyResu
 
 /// Drops what is held there: at once, or as soon as whoever holds the lock lets it go. That may be a task that was aborted
 /// just now and has not noticed, so that nobody else would come back for it.
-fn drop_held<T: Send + 'static>(held: &Arc<Mutex<Option<T>>>) -> PyResult<()> {
+fn drop_held<T: Send + 'static>(held: &Arc<AsyncMutex<Option<T>>>) -> PyResult<()> {
     if let Ok(mut held) = held.try_lock() {
         *held = None;
         return Ok(());

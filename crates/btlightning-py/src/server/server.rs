@@ -19,9 +19,10 @@ use super::resolvers::Resolver;
 use super::tasks;
 use super::threads::{self, HandlerThreads};
 use crate::bridge::{self, Bridge, On};
+use crate::errors;
 use crate::kept::{Kept, SweptAfter};
 use crate::process::{self, Here, Open};
-use crate::{errors, signers};
+use crate::signers::{self, Callable};
 
 /// A miner. Programs use the classes of `btlightning._server` and `btlightning._aio_server`.
 #[pyclass(frozen, module = "btlightning._native")]
@@ -47,6 +48,7 @@ struct Held {
     observer: Option<Arc<Entry>>,
     permits: Option<Arc<Entry>>,
     sources: Option<Arc<Entry>>,
+    signer: Option<Callable>,
 }
 
 #[pymethods]
@@ -70,7 +72,11 @@ impl Server {
 
     /// Signs with a seed of 32 bytes, or a callable that makes signatures.
     fn sign_with(&self, signer: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.core()?.sign_with(signers::from_python(signer)?);
+        let inner = self.inner.get()?;
+        let (signer, callable) = signers::from_python(signer)?;
+        inner.core.sign_with(signer);
+        // As below.
+        let _callable = std::mem::replace(&mut inner.held().signer, callable);
         Ok(())
     }
 
@@ -262,6 +268,9 @@ impl Server {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // Who holds the lock is at work with the server, which is then not garbage.
         let Ok(held) = self.inner.held.try_lock() else { return Ok(()) };
+        if let Some(signer) = &held.signer {
+            visit.call(&***signer)?;
+        }
         let others = held.observer.iter().chain(&held.permits).chain(&held.sources);
         others.chain(held.handlers.values()).try_for_each(|entry| entry.traverse(&visit))
     }
