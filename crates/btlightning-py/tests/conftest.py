@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,11 @@ import pytest
 from world import World, new_client, new_server
 
 import btlightning
+
+# Shells start jobs in the background with Ctrl-C ignored, and their children inherit that. The tests of Ctrl-C are about what
+# a program in the foreground sees.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionstart() -> None:

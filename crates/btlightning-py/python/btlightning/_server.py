@@ -130,8 +130,8 @@ class LightningServer(ServerBase):
         """Stops: nothing new is accepted, answers in flight may finish within ``shutdown_grace_secs``, then every connection
         is closed. Returns when that is done, at most 2 s after the grace; at once if the server does not run.
 
-        May be called from any thread, from a signal handler and from a handler, whose own answer then counts as one in
-        flight. The server may be started again.
+        May be called from any thread, from a signal handler and from a handler. A handler that calls it is waited for as
+        any other: it takes the whole grace, and that handler's own answer is lost. The server may be started again.
         """
         self._stopping()
         with self._lock:
