@@ -117,6 +117,29 @@ impl Client {
         let request = client.encode_raw(synapse_type, |out| values::encode_map(data, out));
         request.map_err(values::Refused::into_pyerr)
     }
+
+    /// A call of one miner, of which everything is checked that can be before it is made.
+    fn prepare(
+        &self,
+        miner: &Bound<'_, PyAny>,
+        synapse_type: &str,
+        data: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+        first_byte_timeout: Option<f64>,
+    ) -> PyResult<Prepared> {
+        let options = call_options(timeout, first_byte_timeout)?;
+        let miner = miners::Named::extract_from(miner)?;
+        let request = self.encode(synapse_type, data)?;
+        Ok(Prepared { client: self.inner.get()?.clone(), miner, request, options })
+    }
+}
+
+/// A call that is ready to be made.
+struct Prepared {
+    client: Arc<LightningClient>,
+    miner: miners::Named,
+    request: RawRequest,
+    options: CallOptions,
 }
 
 /// What a dict has under a name, in the published words where it has nothing.

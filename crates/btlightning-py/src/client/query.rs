@@ -5,7 +5,7 @@ use btlightning::raw::RawReply;
 use pyo3::prelude::*;
 
 use super::timings::Timings;
-use super::{Client, call_options, miners};
+use super::{Client, Prepared};
 use crate::bridge::{self, On};
 use crate::{errors, values};
 
@@ -24,10 +24,8 @@ impl Client {
         first_byte_timeout: Option<f64>,
         on: Option<On>,
     ) -> PyResult<Py<PyAny>> {
-        let options = call_options(timeout, first_byte_timeout)?;
-        let miner = miners::Named::extract_from(miner)?;
-        let request = self.encode(synapse_type, data)?;
-        let client = self.inner.get()?.clone();
+        let Prepared { client, miner, request, options } =
+            self.prepare(miner, synapse_type, data, timeout, first_byte_timeout)?;
         bridge::run(py, on, async move { client.call_raw(&miner, &request, options).await }, answer)
     }
 }

@@ -9,7 +9,7 @@ use pyo3::types::PyBytes;
 use tokio::sync::Mutex;
 
 use super::timings::Timings;
-use super::{Client, call_options, drop_held, miners};
+use super::{Client, Prepared, drop_held};
 use crate::bridge::{self, On};
 use crate::errors;
 use crate::process::Here;
@@ -74,10 +74,8 @@ impl Client {
         first_byte_timeout: Option<f64>,
         on: Option<On>,
     ) -> PyResult<Py<PyAny>> {
-        let options = call_options(timeout, first_byte_timeout)?;
-        let miner = miners::Named::extract_from(miner)?;
-        let request = self.encode(synapse_type, data)?;
-        let client = self.inner.get()?.clone();
+        let Prepared { client, miner, request, options } =
+            self.prepare(miner, synapse_type, data, timeout, first_byte_timeout)?;
         bridge::run(py, on, async move { client.call_stream_raw(&miner, &request, options).await }, opened)
     }
 }
