@@ -304,3 +304,29 @@ print("done")
 """
     )
     assert (ended.returncode, ended.stdout.split(), ended.stderr) == (0, ["done"], "")
+
+
+@pytest.mark.parametrize("owner", ["client", "server"])
+def test_a_signer_that_is_replaced_may_do_what_it_likes_when_it_goes(owner: str) -> None:
+    ends(
+        f"""
+import gc
+went = threading.Event()
+
+class Signer:
+    def __call__(self, message):
+        return b""
+
+    def __del__(self):
+        {owner}.set_python_signer(lambda message: b"")
+        went.set()
+
+{owner}.set_python_signer(Signer())
+{owner}.set_python_signer(lambda message: b"")
+# Whoever used it last lets go of it, and the next call into the client finds what was let go of.
+while not went.wait(0.01):
+    client.peers()
+    gc.collect()
+print("done")
+"""
+    )
