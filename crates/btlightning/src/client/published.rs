@@ -225,6 +225,20 @@ impl LightningClient {
         Ok(())
     }
 
+    /// Wants exactly `miners` from now on, as [`update_miner_registry`](Self::update_miner_registry) does, but waits for no
+    /// dial, and leaves those that are down to their back-off. For lists that are read again and again, such as a
+    /// metagraph: a miner that never answers is then probed ever more slowly, however often it is named.
+    ///
+    /// # Errors
+    /// `Connection` before there is an endpoint.
+    pub fn follow_miners(&self, miners: Vec<QuicAxonInfo>) -> Result<()> {
+        if self.dialler.endpoints().is_none() {
+            return Err(CallError::NotStarted.into());
+        }
+        self.registry.follow(miners);
+        Ok(())
+    }
+
     /// How long dials that began now may take at most, and a moment for their supervisors to say so.
     fn dials_take(&self) -> Duration {
         self.config.connect_timeout.saturating_add(Duration::from_millis(250))

@@ -97,6 +97,11 @@ impl Slot {
         matches!(*self.state.borrow(), SlotState::Closed)
     }
 
+    /// Whether the address is down, and is not going to be dialled unless somebody asks for it.
+    pub(crate) fn is_left_alone(&self) -> bool {
+        matches!(*self.state.borrow(), SlotState::Waiting { until: None, .. })
+    }
+
     /// To wait for changes.
     pub(crate) fn subscribe(&self) -> watch::Receiver<SlotState> {
         self.state.subscribe()
