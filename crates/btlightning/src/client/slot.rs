@@ -97,6 +97,12 @@ impl Slot {
         matches!(*self.state.borrow(), SlotState::Closed)
     }
 
+    /// Whether the last dial failed for the server's TLS key.
+    pub(crate) fn is_waiting_for_a_pin(&self) -> bool {
+        let state = self.state.borrow();
+        matches!(&*state, SlotState::Waiting { reason, .. } if matches!(**reason, DialError::WrongTlsKey { .. }))
+    }
+
     /// To wait for changes.
     pub(crate) fn subscribe(&self) -> watch::Receiver<SlotState> {
         self.state.subscribe()
