@@ -33,7 +33,7 @@ pub mod util;
 
 pub(crate) use btlightning_proto::wire;
 
-pub use btlightning_proto::identity::{Hotkey, HotkeyError};
+pub use btlightning_proto::identity::{Hotkey, HotkeyError, TlsKeyPin, TlsKeyPinError};
 pub use btlightning_proto::peers::{PeerAddr, QuicAxonInfo};
 pub use btlightning_proto::wire::{
     DEFAULT_MAX_FRAME_PAYLOAD, HandshakeRequest, HandshakeResponse, MessageType, QuicRequest, QuicResponse,

@@ -1,7 +1,7 @@
 //! Who is who: hotkeys, signatures, the handshake, the replay window and the handshake limiter.
 //!
 //! What a peer sends is parsed here once into types that cannot hold anything else ([`Hotkey`], [`Nonce`],
-//! [`CertFingerprint`]), and the handshake's steps are types too, so that a check cannot be left out or done too late.
+//! [`CertFingerprint`], [`TlsKeyPin`]), and the handshake's steps are types too, so that a check cannot be left out or done too late.
 
 pub mod attempts;
 pub mod fingerprint;
@@ -11,6 +11,7 @@ pub mod nonce;
 pub mod replay;
 pub mod source;
 pub mod sr25519;
+pub mod tls_key_pin;
 
 pub use attempts::{AttemptLimiter, AttemptLimits, Claimed};
 pub use fingerprint::{CertFingerprint, FingerprintError};
@@ -23,3 +24,4 @@ pub use nonce::{Nonce, NonceError};
 pub use replay::{ReplayError, ReplayWindow};
 pub use source::SourcePrefix;
 pub use sr25519::{Keypair, SignatureError};
+pub use tls_key_pin::{TlsKeyPin, TlsKeyPinError};

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use btlightning_proto::identity::{HandshakeError, Hotkey};
+use btlightning_proto::identity::{HandshakeError, Hotkey, TlsKeyPin};
 use btlightning_proto::peers::{AddressError, PeerAddr};
 
 use crate::error::LightningError;
@@ -51,6 +51,17 @@ pub enum DialError {
         /// Whose server it is.
         proven: Hotkey,
     },
+    /// The server does not hold the TLS key that is [pinned](crate::LightningClient::pin_tls_keys) for the miner. If every
+    /// hotkey that is wanted at the address has a pin, nothing was sent.
+    #[error(
+        "the server at {addr} holds the TLS key {key}, which is not the one that is pinned for the miner"
+    )]
+    WrongTlsKey {
+        /// What was dialled.
+        addr: PeerAddr,
+        /// The pin of the server's key.
+        key: TlsKeyPin,
+    },
     /// The signer failed.
     #[error("{0}")]
     Signing(String),
@@ -59,7 +70,10 @@ pub enum DialError {
 impl DialError {
     /// Whether the peer is there and the answer was no, so that asking again soon is pointless.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Handshake(_) | Self::WrongHotkey { .. } | Self::Incompatible(_))
+        matches!(
+            self,
+            Self::Handshake(_) | Self::WrongHotkey { .. } | Self::WrongTlsKey { .. } | Self::Incompatible(_)
+        )
     }
 
     /// The kind of failure as one stable word, for metrics and logs.
@@ -73,6 +87,7 @@ impl DialError {
             Self::Incompatible(_) => "incompatible",
             Self::Handshake(error) => error.reason(),
             Self::WrongHotkey { .. } => "wrong_hotkey",
+            Self::WrongTlsKey { .. } => "wrong_tls_key",
             Self::Signing(_) => "signing_failed",
         }
     }
@@ -82,7 +97,9 @@ impl From<&DialError> for LightningError {
     fn from(error: &DialError) -> Self {
         let text = error.to_string();
         match error {
-            DialError::Handshake(_) | DialError::WrongHotkey { .. } => Self::Handshake(text),
+            DialError::Handshake(_) | DialError::WrongHotkey { .. } | DialError::WrongTlsKey { .. } => {
+                Self::Handshake(text)
+            }
             DialError::Signing(_) => Self::Signing(text),
             _ => Self::Connection(text),
         }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use btlightning_proto::identity::{Hotkey, HotkeyError, Nonce, Opening, ProvenMiner};
+use btlightning_proto::identity::{CertFingerprint, Hotkey, HotkeyError, Nonce, Opening, ProvenMiner};
 use btlightning_proto::peers::PeerAddr;
 use btlightning_proto::wire::{HandshakeResponse, MessageType, encode_frame};
 use quinn::Connection;
@@ -19,6 +19,7 @@ use super::dial_error::DialError;
 use super::endpoints::Endpoints;
 use super::knock::{NotOpened, knock};
 use super::link::Link;
+use super::pins::TlsKeyPins;
 use crate::error::{LightningError, Result};
 use crate::signing::Signer;
 use crate::transport::close::{self, CloseReason};
@@ -45,6 +46,7 @@ pub(crate) struct Dialler {
     liveness: Liveness,
     connect_timeout: Duration,
     endpoints: OnceLock<Endpoints>,
+    pub(crate) pins: TlsKeyPins,
 }
 
 impl Dialler {
@@ -66,6 +68,7 @@ impl Dialler {
             liveness: config.liveness(),
             connect_timeout: config.connect_timeout,
             endpoints: OnceLock::new(),
+            pins: TlsKeyPins::default(),
         })
     }
 
@@ -100,9 +103,14 @@ impl Dialler {
         self.endpoints.get()
     }
 
-    /// Dials `addr` and finds out who is there. Takes at most the connect timeout. Dropping the future abandons the dial
+    /// Dials `addr` and finds out who is there. `wanted` says who should be: where all of them have a pin, nothing is sent
+    /// to a server whose key is none of theirs. Takes at most the connect timeout. Dropping the future abandons the dial
     /// and closes what was opened.
-    pub(crate) async fn dial(&self, addr: &PeerAddr) -> std::result::Result<Link, DialError> {
+    pub(crate) async fn dial(
+        &self,
+        addr: &PeerAddr,
+        wanted: impl Fn() -> Vec<Hotkey>,
+    ) -> std::result::Result<Link, DialError> {
         let socket_addr = addr.socket_addr()?;
         let endpoints =
             self.endpoints().ok_or_else(|| DialError::Local("endpoint not initialized".to_owned()))?;
@@ -119,17 +127,28 @@ impl Dialler {
 
         // From here on an early return must close the connection: quinn would do so silently, without a reason.
         let unproven = Unproven(Some(connection.clone()));
-        let proven = timeout_at(deadline, self.prove(&connection))
+        let shown = tls::shown_by(&connection)
+            .ok_or_else(|| DialError::Incompatible("the server showed no certificate".to_owned()))?;
+        let wrong_key = || DialError::WrongTlsKey { addr: addr.clone(), key: shown.key };
+        if !self.pins.admit_any(&wanted(), &shown.key) {
+            return Err(wrong_key());
+        }
+        let proven = timeout_at(deadline, self.prove(&connection, shown.fingerprint))
             .await
             .map_err(|_| DialError::HandshakeTimeout { addr: socket_addr, after })??;
+        if !self.pins.admit(&proven.hotkey, &shown.key) {
+            return Err(wrong_key());
+        }
         unproven.keep();
         Ok(Link { connection, proven: proven.hotkey, since: Instant::now().into_std() })
     }
 
     /// The handshake on a fresh connection.
-    async fn prove(&self, connection: &Connection) -> std::result::Result<ProvenMiner, DialError> {
-        let fingerprint = tls::peer_fingerprint(connection)
-            .ok_or_else(|| DialError::Incompatible("the server showed no certificate".to_owned()))?;
+    async fn prove(
+        &self,
+        connection: &Connection,
+        fingerprint: CertFingerprint,
+    ) -> std::result::Result<ProvenMiner, DialError> {
         let validator = self
             .validator
             .map_err(|error| DialError::Local(format!("this client's own hotkey is not valid: {error}")))?;

@@ -251,6 +251,7 @@ impl From<CallError> for LightningError {
             CallError::Unavailable { source, .. } => match &*source {
                 refusal @ (DialError::Handshake(_)
                 | DialError::WrongHotkey { .. }
+                | DialError::WrongTlsKey { .. }
                 | DialError::Signing(_)) => Self::from(refusal),
                 _ => Self::Connection(text),
             },

@@ -18,6 +18,7 @@ mod link;
 mod monitor;
 mod names;
 mod peers;
+mod pins;
 mod published;
 mod raw;
 mod registry;
@@ -28,9 +29,10 @@ mod slot;
 mod stream;
 mod supervisor;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use btlightning_proto::identity::Hotkey;
+use btlightning_proto::identity::{Hotkey, TlsKeyPin};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -46,12 +48,14 @@ pub use self::monitor::{MetagraphMonitorConfig, MetagraphStatus};
 pub use self::names::NamesMiner;
 use self::peers::PeerFeed;
 pub use self::peers::{PEER_CHANGES_MAX, Peer, PeerChanges, PeerChangesLagged, PeerState};
+pub use self::pins::TLS_KEY_PINS_MAX;
 use self::registry::Registry;
 pub use self::reply::{RawReply, Reply, Timings};
 pub use self::request::RawRequest;
 pub use self::stream::{ChunkStream, StreamingResponse};
 use self::supervisor::Supervision;
 use crate::error::Result;
+use crate::limits::require;
 use crate::transport::close::CloseReason;
 use crate::transport::network::{Network, UdpNetwork};
 
@@ -223,11 +227,34 @@ impl LightningClient {
         self.supervision.feed.subscribe()
     }
 
+<<<<<<< HEAD
     /// Closes every connection and follows nobody any more.
     fn forget_everyone(&self) {
         #[cfg(feature = "subtensor")]
         self.monitor.stop();
         self.registry.close_all(CloseReason::ClientShutdown);
+=======
+    /// Connects to each of these miners only if its server holds the TLS key with this pin: a miner tells
+    /// [its own](crate::LightningServer::tls_key_pin), by whatever way the client trusts. These are all pins from now on;
+    /// miners that are not in `pins` are dialled as if there were none.
+    ///
+    /// Where every hotkey that is wanted at an address has a pin, a server with another key is turned away before the
+    /// handshake, and hears nothing of who asks. Where one has none, the handshake is made, and then the pin of whoever
+    /// it proves must fit. Either way the peer is [`Refused`](PeerState::Refused), with [`DialError::WrongTlsKey`], and
+    /// dialled again as other refused peers are; or at once, when its pin is changed. Pins are looked at when a connection
+    /// is made: those that are up stay up.
+    ///
+    /// # Errors
+    /// `Config` for more than [`TLS_KEY_PINS_MAX`] pins; those before stay in use.
+    pub fn pin_tls_keys(&self, pins: HashMap<Hotkey, TlsKeyPin>) -> Result<()> {
+        let count = pins.len();
+        require(count <= TLS_KEY_PINS_MAX, || {
+            format!("{count} TLS key pins; there can be {TLS_KEY_PINS_MAX}")
+        })?;
+        let before = self.dialler.pins.replace(pins);
+        self.registry.redial_repinned(&before);
+        Ok(())
+>>>>>>> d41e6d0
     }
 
     fn fan_out_encoded<A: Send + 'static>(

@@ -16,6 +16,7 @@ use tokio::task::AbortHandle;
 use tracing::info;
 
 use super::LightningClient;
+use super::dialler::Dialler;
 use super::error::CallError;
 use super::registry::{self, Registry};
 use super::slot::Slot;
@@ -50,6 +51,9 @@ pub struct MetagraphMonitorConfig {
     /// Which neurons are miners to connect to. `None`, the default: [`MinerFilter::default`], and on a chain that runs on
     /// this machine or in a private network, other than mainnet, also those at loopback and private addresses.
     pub miners: Option<MinerFilter>,
+    /// Whether a miner that has published a hash of its TLS key is only talked to if its server holds that key: see
+    /// [`pin_tls_keys`](LightningClient::pin_tls_keys), whose pins count before the published ones. Default: yes.
+    pub check_tls_keys: bool,
 }
 
 impl MetagraphMonitorConfig {
@@ -61,6 +65,7 @@ impl MetagraphMonitorConfig {
             sync_interval,
             fallback_endpoints: Vec::new(),
             miners: None,
+            check_tls_keys: true,
         }
     }
 
@@ -160,7 +165,9 @@ impl fmt::Debug for Monitor {
 /// Turns a snapshot into wishes.
 struct Follower {
     registry: Arc<Registry>,
+    dialler: Arc<Dialler>,
     filter: MinerFilter,
+    check_tls_keys: bool,
     /// The validator's own axon is not a miner of its own.
     own: Option<Hotkey>,
     /// Miners that were named by hand, which are wanted whatever the chain says. `None` once this is stopped.
@@ -177,6 +184,10 @@ impl Follower {
         let mut axons = self.miners(&snapshot.metagraph);
         axons.retain(|axon| !by_hand.contains(axon.hotkey.as_str()));
         axons.extend(named.iter().cloned());
+        if self.check_tls_keys {
+            let before = self.dialler.pins.replace_published(snapshot.tls_keys.clone());
+            self.registry.redial_repinned(&before);
+        }
         self.registry.follow(axons)
     }
 
@@ -255,6 +266,8 @@ impl LightningClient {
 
         let follower = Arc::new(Follower {
             registry: self.registry.clone(),
+            dialler: self.dialler.clone(),
+            check_tls_keys: config.check_tls_keys,
             filter: config.filter_for(&chain, &network),
             own: self.dialler.validator(),
             named: Mutex::new(Some(named)),

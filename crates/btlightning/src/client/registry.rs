@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use btlightning_proto::identity::Hotkey;
+use btlightning_proto::identity::{Hotkey, TlsKeyPin};
 use btlightning_proto::peers::{self, Close, PeerAddr, QuicAxonInfo, WantedPeers, reconcile};
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
@@ -62,6 +62,18 @@ impl Registry {
 
     pub(crate) fn slots(&self) -> Vec<Arc<Slot>> {
         self.lock().slots.values().cloned().collect()
+    }
+
+    /// Dials at once wherever a server was turned away for its TLS key, and one of those who are wanted there has another
+    /// pin now than `before`.
+    pub(crate) fn redial_repinned(&self, before: &HashMap<Hotkey, TlsKeyPin>) {
+        let now = self.supervision.dialler.pins.current();
+        for slot in self.slots() {
+            let is_repinned = || slot.wanted().iter().any(|hotkey| before.get(hotkey) != now.get(hotkey));
+            if slot.is_waiting_for_a_pin() && is_repinned() {
+                slot.redial(&self.supervision.feed);
+            }
+        }
     }
 
     /// Closes every slot and forgets everyone.

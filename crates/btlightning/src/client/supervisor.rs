@@ -96,7 +96,7 @@ impl Supervisor {
 
     /// Dials, and turns away whoever is not wanted here.
     async fn dial(&self) -> Result<Arc<Link>, DialError> {
-        let link = self.shared.dialler.dial(&self.slot.addr).await?;
+        let link = self.shared.dialler.dial(&self.slot.addr, || self.slot.wanted()).await?;
         if !self.slot.wants(&link.proven) {
             CloseReason::NoAuthenticatedHotkeys.close(&link.connection);
             return Err(self.slot.wrong_hotkey(&link));

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use btlightning_proto::identity::TlsKeyPin;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::accept;
@@ -11,6 +12,7 @@ use super::refresh;
 use super::shared::{Running, Shared, Stop};
 use crate::error::{LightningError, Result};
 use crate::transport::close::CloseReason;
+use crate::transport::tls_key::TlsKey;
 
 /// How long a stop waits, after the last answer, for peers to be told that their connections are closed.
 const FAREWELL_TIME_MAX: Duration = Duration::from_secs(2);
@@ -34,6 +36,7 @@ enum State {
     Running(Arc<Running>),
     Stopped {
         local_addr: SocketAddr,
+        tls_key_pin: Option<TlsKeyPin>,
     },
 }
 
@@ -41,9 +44,10 @@ impl Lifecycle {
     /// Binds the address of `host` and `port`. A server that runs already is cut off, once the new one is bound.
     pub(super) async fn start(&self, shared: &Shared, host: &str, port: u16) -> Result<SocketAddr> {
         let addr = SocketAddr::new(listen_ip(host)?, port);
+        let key = tls_key(shared).await?;
         let give_up_at = Instant::now() + PORT_TIME_MAX;
         let running = loop {
-            match Running::open(shared, addr)? {
+            match Running::open(shared, &key, addr)? {
                 Ok(running) => break running,
                 Err(error)
                     if error.kind() == std::io::ErrorKind::AddrInUse
@@ -112,7 +116,16 @@ impl Lifecycle {
         match &*self.state() {
             State::New => Err(not_started()),
             State::Running(running) => Ok(running.local_addr),
-            State::Stopped { local_addr } => Ok(*local_addr),
+            State::Stopped { local_addr, .. } => Ok(*local_addr),
+        }
+    }
+
+    /// What clients may know the server's TLS key by, or could until it was stopped.
+    pub(super) fn tls_key_pin(&self) -> Option<TlsKeyPin> {
+        match &*self.state() {
+            State::New => None,
+            State::Running(running) => running.tls_key_pin,
+            State::Stopped { tls_key_pin, .. } => *tls_key_pin,
         }
     }
 
@@ -120,13 +133,13 @@ impl Lifecycle {
         let mut state = self.state();
         let State::Running(running) = &*state else { return None };
         let running = running.clone();
-        *state = State::Stopped { local_addr: running.local_addr };
+        *state = State::Stopped { local_addr: running.local_addr, tls_key_pin: running.tls_key_pin };
         Some(running)
     }
 
     /// Whether this server itself listened there before.
     fn had(&self, addr: SocketAddr) -> bool {
-        matches!(&*self.state(), State::Stopped { local_addr } if local_addr.port() == addr.port())
+        matches!(&*self.state(), State::Stopped { local_addr, .. } if local_addr.port() == addr.port())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -137,6 +150,13 @@ impl Lifecycle {
 fn cut_off(running: &Running, reason: CloseReason) {
     running.begin_to_stop(Stop { until: Instant::now(), reason });
     reason.close_all(&running.endpoint);
+}
+
+/// The key that is kept in a file, if one was named. Files are read where blocking does no harm.
+async fn tls_key(shared: &Shared) -> Result<TlsKey> {
+    let Some(path) = shared.tls_key_file.get() else { return TlsKey::generate() };
+    let read = tokio::task::spawn_blocking(move || TlsKey::kept_in(&path)).await;
+    read.unwrap_or_else(|ended| Err(LightningError::Config(format!("no TLS key: {ended}"))))
 }
 
 fn not_started() -> LightningError {

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use btlightning_proto::identity::TlsKeyPin;
 use tokio::time::Instant;
 use tracing::info;
 
@@ -138,6 +140,20 @@ impl LightningServer {
         self.tell_handshakes_to(observer);
     }
 
+    /// Keeps the TLS key in the file at `path`, so that clients can [know it in advance](Self::tls_key_pin). Read at each
+    /// [`start`](Self::start); by default each start has a new key.
+    ///
+    /// The file is an ECDSA key on P-256 as PKCS#8 in PEM. If it is not there, the start makes it, with mode 0600 and all
+    /// at once; its directory must exist. A file that others may read is warned of.
+    pub fn set_tls_key_file(&mut self, path: impl Into<PathBuf>) {
+        self.keep_tls_key_in(path);
+    }
+
+    /// [`set_tls_key_file`](Self::set_tls_key_file) for a server that is shared.
+    pub fn keep_tls_key_in(&self, path: impl Into<PathBuf>) {
+        self.shared.tls_key_file.set(path.into().into());
+    }
+
     /// [`set_miner_signer`](Self::set_miner_signer) for a server that is shared.
     pub fn sign_with(&self, signer: Arc<dyn Signer>) {
         self.shared.signer.set(signer);
@@ -218,8 +234,8 @@ impl LightningServer {
     /// A port that this server has just been stopped on is waited for, up to 2 s. Dropping the future starts nothing.
     ///
     /// # Errors
-    /// [`Config`](crate::LightningError::Config) when the host is no address, the address cannot be bound, or QUIC
-    /// cannot be set up.
+    /// [`Config`](crate::LightningError::Config) when the host is no address, the address cannot be bound, QUIC cannot be
+    /// set up, or the [TLS key file](Self::set_tls_key_file) can be neither read nor made.
     pub async fn start(&mut self) -> Result<()> {
         self.listen().await
     }
@@ -269,6 +285,13 @@ impl LightningServer {
     /// [`Config`](crate::LightningError::Config) before [`start`](Self::start).
     pub fn local_addr(&self) -> Result<SocketAddr> {
         self.lifecycle.local_addr()
+    }
+
+    /// What clients can know this server's TLS key by, before they send anything: see
+    /// [`pin_tls_keys`](crate::LightningClient::pin_tls_keys). `None` before the first start, and without a
+    /// [key file](Self::set_tls_key_file), for the next start would have another key. After a stop, as before it.
+    pub fn tls_key_pin(&self) -> Option<TlsKeyPin> {
+        self.lifecycle.tls_key_pin()
     }
 
     /// `total_connections` and `verified_connections`, both the number of authenticated connections, and for each

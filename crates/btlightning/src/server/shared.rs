@@ -3,11 +3,12 @@
 use std::fmt::{self, Debug};
 use std::hash::RandomState;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use btlightning_proto::identity::{
-    AttemptLimiter, AttemptLimits, CertFingerprint, HotkeyError, ReplayWindow,
+    AttemptLimiter, AttemptLimits, CertFingerprint, HotkeyError, ReplayWindow, TlsKeyPin,
 };
 use quinn::{Connection, Endpoint};
 use tokio::sync::{Semaphore, watch};
@@ -29,6 +30,7 @@ use crate::transport::endpoint::{self, SocketWatch};
 use crate::transport::network::Network;
 use crate::transport::signatures::SignatureWorker;
 use crate::transport::tls::ServerIdentity;
+use crate::transport::tls_key::TlsKey;
 
 /// How many blocking handlers run at once. Tokio's blocking pool has 512 threads by default. A handler that hangs keeps
 /// its thread; the 64 that are left are for the resolvers, and for whatever else the program does on that pool.
@@ -52,6 +54,7 @@ pub(super) struct Shared {
     pub(super) permit_resolver: Setting<dyn ValidatorPermitResolver>,
     pub(super) source_resolver: Setting<dyn SourceAddressResolver>,
     pub(super) observer: Setting<dyn HandshakeObserver>,
+    pub(super) tls_key_file: Setting<Path>,
     pub(super) blocking: Arc<Semaphore>,
     pub(super) observations: Arc<Semaphore>,
     pub(super) hush: Hushes,
@@ -95,6 +98,7 @@ impl Shared {
             permit_resolver: Setting::default(),
             source_resolver: Setting::default(),
             observer: Setting::default(),
+            tls_key_file: Setting::default(),
             blocking: Arc::new(Semaphore::new(BLOCKING_HANDLERS_MAX)),
             observations: Arc::new(Semaphore::new(OBSERVATIONS_MAX)),
             hush: Hushes {
@@ -163,6 +167,8 @@ pub(super) struct Running {
     pub(super) socket: SocketWatch,
     pub(super) local_addr: SocketAddr,
     pub(super) fingerprint: CertFingerprint,
+    /// Of a TLS key that is kept.
+    pub(super) tls_key_pin: Option<TlsKeyPin>,
     /// Checks validators' signatures.
     pub(super) verifications: SignatureWorker,
     /// Asks the miner's signer, on a thread of its own: a slow wallet must not hold up verifications.
@@ -189,9 +195,9 @@ pub(super) struct Stop {
 }
 
 impl Running {
-    /// Makes a certificate and binds `addr`, on the current tokio runtime.
-    pub(super) fn open(shared: &Shared, addr: SocketAddr) -> Result<std::io::Result<Self>> {
-        let identity = ServerIdentity::generate()?;
+    /// Makes a certificate of `key` and binds `addr`, on the current tokio runtime.
+    pub(super) fn open(shared: &Shared, key: &TlsKey, addr: SocketAddr) -> Result<std::io::Result<Self>> {
+        let identity = ServerIdentity::new(key)?;
         // Attempts that wait to be decided about are few: the accept loop does nothing else.
         let incoming_max = shared.config.max_unauthenticated_connections.saturating_mul(4);
         let config = endpoint::server_config(shared.config.liveness(), &identity, incoming_max)?;
@@ -209,6 +215,7 @@ impl Running {
             socket,
             local_addr,
             fingerprint: identity.fingerprint,
+            tls_key_pin: key.pin(),
             verifications,
             signings,
             phase: watch::Sender::new(Phase::Serving),

@@ -9,3 +9,4 @@ pub(crate) mod frame_io;
 pub mod network;
 pub(crate) mod signatures;
 pub(crate) mod tls;
+pub(crate) mod tls_key;

@@ -1,45 +1,59 @@
 //! TLS 1.3 with certificates that nobody vouches for.
 //!
-//! A miner makes a self-signed certificate each time it starts. Nothing in it is believed: the handshake's signatures
-//! bind the certificate's fingerprint to a hotkey. That binding is worth something only if the peer holds the
+//! A miner makes a self-signed certificate each time it starts. Nothing in it is believed but the key, where that was
+//! pinned beforehand; the handshake's signatures bind the certificate's fingerprint to a hotkey. That binding is worth something only if the peer holds the
 //! certificate's private key, so the client verifies the `CertificateVerify` message (RFC 8446, section 4.4.3) like any
 //! other TLS client; without that, whoever has seen a miner's public certificate could present it.
 
 use std::sync::Arc;
 
-use btlightning_proto::identity::CertFingerprint;
+use btlightning_proto::identity::{CertFingerprint, TlsKeyPin};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use rcgen::{CertificateParams, SerialNumber};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{DigitallySignedStruct, SignatureScheme};
 
+use super::tls_key::TlsKey;
 use crate::error::{LightningError, Result};
 
 /// The application protocol that both sides must name (RFC 7301).
 pub(crate) const ALPN: &[u8] = b"btlightning";
 
-/// A server's certificate with its key, made afresh, and the fingerprint that handshakes sign.
+/// A server's certificate, made afresh, with its key, and the fingerprint that handshakes sign.
 pub(crate) struct ServerIdentity {
     pub(crate) crypto: Arc<QuicServerConfig>,
     pub(crate) fingerprint: CertFingerprint,
 }
 
 impl ServerIdentity {
-    /// Makes a new key and a self-signed certificate for `localhost`.
-    pub(crate) fn generate() -> Result<Self> {
-        let failed =
-            |error: &dyn std::fmt::Display| LightningError::Config(format!("no TLS certificate: {error}"));
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).map_err(|e| failed(&e))?;
-        let certificate = made.cert.der().clone();
-        let key = PrivatePkcs8KeyDer::from(made.key_pair.serialize_der());
+    /// Makes a new self-signed certificate of `key` for `localhost`.
+    pub(crate) fn new(key: &TlsKey) -> Result<Self> {
+        let certificate = certificate(key)?;
+        let key = PrivatePkcs8KeyDer::from(key.pair.serialize_der());
         let fingerprint = CertFingerprint::of_certificate(&certificate);
 
-        let config = server_tls(certificate, key).map_err(|e| failed(&e))?;
-        let crypto = Arc::new(QuicServerConfig::try_from(config).map_err(|e| failed(&e))?);
+        let config = server_tls(certificate, key).map_err(no_certificate)?;
+        let crypto = Arc::new(QuicServerConfig::try_from(config).map_err(no_certificate)?);
         Ok(Self { crypto, fingerprint })
     }
+}
+
+/// No two certificates are alike, even of one key: a handshake is signed for the certificate that was seen, so what was
+/// accepted before a restart is worth nothing after it.
+fn certificate(key: &TlsKey) -> Result<CertificateDer<'static>> {
+    let mut serial = [0; 16];
+    getrandom::fill(&mut serial).map_err(no_certificate)?;
+    let mut params = CertificateParams::new(["localhost".to_owned()]).map_err(no_certificate)?;
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    Ok(params.self_signed(&key.pair).map_err(no_certificate)?.der().clone())
+}
+
+fn no_certificate(error: impl std::fmt::Display) -> LightningError {
+    LightningError::Config(format!("no TLS certificate: {error}"))
 }
 
 fn server_tls(
@@ -71,11 +85,23 @@ pub(crate) fn client_crypto() -> Result<Arc<QuicClientConfig>> {
     Ok(Arc::new(QuicClientConfig::try_from(config).map_err(|e| failed(&e))?))
 }
 
-/// The fingerprint of the certificate that the server showed on this connection, if it showed one.
-pub(crate) fn peer_fingerprint(connection: &quinn::Connection) -> Option<CertFingerprint> {
+/// What a server showed of itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shown {
+    /// Of its certificate.
+    pub(crate) fingerprint: CertFingerprint,
+    /// Of the key in it, which the server has proven to hold.
+    pub(crate) key: TlsKeyPin,
+}
+
+/// What the server showed on this connection; `None` if that was no certificate.
+pub(crate) fn shown_by(connection: &quinn::Connection) -> Option<Shown> {
     let identity = connection.peer_identity()?;
-    let chain = identity.downcast_ref::<Vec<CertificateDer<'static>>>()?;
-    chain.first().map(|leaf| CertFingerprint::of_certificate(leaf))
+    let leaf = identity.downcast_ref::<Vec<CertificateDer<'static>>>()?.first()?;
+    // Read by the parser that CertificateVerify was checked with.
+    let parsed = ParsedCertificate::try_from(leaf).ok()?;
+    let key = TlsKeyPin::of_public_key(&parsed.subject_public_key_info());
+    Some(Shown { fingerprint: CertFingerprint::of_certificate(leaf), key })
 }
 
 /// Accepts any certificate whose private key the server proves to hold.
@@ -126,11 +152,18 @@ mod tests {
 
     #[test]
     fn no_session_can_be_resumed() {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let key = PrivatePkcs8KeyDer::from(made.key_pair.serialize_der());
-        let config = server_tls(made.cert.der().clone(), key).unwrap();
+        let made = TlsKey::generate().unwrap();
+        let key = PrivatePkcs8KeyDer::from(made.pair.serialize_der());
+        let config = server_tls(certificate(&made).unwrap(), key).unwrap();
         assert_eq!(config.send_tls13_tickets, 0, "a client is given nothing to resume with");
         assert_eq!(config.max_early_data_size, 0);
         assert_eq!(config.alpn_protocols, [ALPN]);
+    }
+
+    #[test]
+    fn one_key_makes_another_certificate_each_time() {
+        let key = TlsKey::generate().unwrap();
+        let (one, two) = (ServerIdentity::new(&key).unwrap(), ServerIdentity::new(&key).unwrap());
+        assert_ne!(one.fingerprint, two.fingerprint);
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod calls;
+mod pins;
 mod reconnect;
 mod registry;
 mod states;

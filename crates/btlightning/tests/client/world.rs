@@ -113,7 +113,7 @@ impl World {
             .await
     }
 
-    async fn start(
+    pub(crate) async fn start(
         &self,
         name: &str,
         addr: &str,
