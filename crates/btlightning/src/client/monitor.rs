@@ -1,6 +1,6 @@
 //! Follows a metagraph: wants the miners that the chain names, and those that were named by hand.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -184,10 +184,9 @@ impl Follower {
         let mut axons = self.miners(&snapshot.metagraph);
         axons.retain(|axon| !by_hand.contains(axon.hotkey.as_str()));
         axons.extend(named.iter().cloned());
-        if self.check_tls_keys {
-            let before = self.dialler.pins.replace_published(snapshot.tls_keys.clone());
-            self.registry.redial_repinned(&before);
-        }
+        let pins = if self.check_tls_keys { snapshot.tls_keys.clone() } else { HashMap::new() };
+        let before = self.dialler.pins.replace_published(pins);
+        self.registry.redial_repinned(&before);
         self.registry.follow(axons)
     }
 
