@@ -127,6 +127,10 @@ async fn prove(session: &Session, claim: Claim) -> Result<AdmittedClaim, Refused
     if !shared.permits(&hotkey) {
         return Err(Refused::NoPermit(hotkey));
     }
+    if shared.learned.get().is_some() && !shared.may_stay(&hotkey, session.source_ip) {
+        // A visitor, whom no proof of this hotkey would let stay.
+        return Err(Refused::SourceNotAllowed(session.source_ip));
+    }
     let verified =
         session.running.verifications.run(move || timely.verify()).await.map_err(Refused::Busy)??;
     Ok(verified.admit(&mut shared.replay(), unix_timestamp_secs())?)
@@ -225,7 +229,7 @@ impl Refused {
                 warn!("Handshake rejected: hotkey {hotkey} does not hold a validator permit{more}");
             }
             Self::SourceNotAllowed(ip) => {
-                warn!("Handshake rejected: {ip} is not on the source allowlist any more{more}");
+                warn!("Handshake rejected: {ip} is not on the source allowlist{more}");
             }
             Self::NotJoined(why) => warn!("Handshake from {ip} refused: {why}{more}"),
             Self::Busy(why) => warn!("Handshake from {ip} refused: {why}{more}"),
