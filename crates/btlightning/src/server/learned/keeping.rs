@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
@@ -32,7 +33,7 @@ pub(in crate::server) fn begin(shared: &Arc<Shared>, running: &Arc<Running>, lea
     }
     refresh::repeat(Stakes { shared: shared.clone(), learned: learned.clone() }, running.phase());
     let keeper = Keeper { shared: shared.clone(), learned: learned.clone(), saves: JoinSet::new() };
-    tokio::spawn(keeper.keep(running.phase(), running.count()));
+    tokio::spawn(keeper.keep(learned.news.subscribe(), running.phase(), running.count()));
 }
 
 /// Asks who holds a permit.
@@ -67,8 +68,7 @@ struct Keeper {
 
 impl Keeper {
     /// Goes on until the server stops. A stop waits for what is returned by `Running::count`, and so for the last save.
-    async fn keep(mut self, mut phase: PhaseWatch, _live: Live) {
-        let mut news = self.learned.news.subscribe();
+    async fn keep(mut self, mut news: watch::Receiver<()>, mut phase: PhaseWatch, _live: Live) {
         let mut refresh_at = Instant::now() + refresh_interval(&self.shared);
         let mut save_at: Option<Instant> = None;
         let mut stopping = std::pin::pin!(phase.stopping());

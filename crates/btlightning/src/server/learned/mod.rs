@@ -272,14 +272,13 @@ impl InForce {
             Mode::Learning => "everybody passes",
             Mode::Enforcing => "only known addresses and a few visitors pass",
         };
+        let (percent, tenths) = (self.coverage_permille / 10, self.coverage_permille % 10);
         info!(
-            "learned sources: {who} {when}: {}; {} addresses of {} of {} permitted hotkeys, {} of 1000 parts of their \
-             stake",
+            "learned sources: {who} {when}: {} ({percent}.{tenths} % of it; hotkeys: {} of {}; addresses: {})",
             self.reason,
-            self.addresses,
             self.hotkeys_known,
             self.permitted.len(),
-            self.coverage_permille,
+            self.addresses,
         );
     }
 }
@@ -298,5 +297,41 @@ impl Clock {
 
     fn unix_secs(&self) -> u64 {
         self.unix_secs.saturating_add(self.since.elapsed().as_secs())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::testing::lines;
+
+    #[test]
+    fn the_log_says_who_passes_from_when_on_and_why() {
+        let hotkey = |n| Hotkey::from_public_key([n; 32]).unwrap();
+        let sources = LearnedSources::builder(|| None).learning_time_min(Duration::ZERO).build().unwrap();
+        let learned = &sources.0;
+        let said = lines(|| {
+            learned.permitted(&[]);
+            learned.permitted(&[(hotkey(1), 900), (hotkey(2), 99)]);
+            learned.decide();
+            learned.observe(&hotkey(1), "192.0.2.1".parse().unwrap());
+            learned.observe(&hotkey(1), "192.0.2.1".parse().unwrap());
+            learned.observe(&hotkey(3), "192.0.2.3".parse().unwrap());
+            learned.permitted(&[(hotkey(2), 1)]);
+            learned.decide();
+        });
+        let expected = [
+            "WARN learned sources: the list of permits is empty or without stake; the last one stays".to_owned(),
+            "INFO learned sources: only known addresses and a few visitors pass from now on: the addresses of enough \
+             permitted stake are known (90.0 % of it; hotkeys: 1 of 2; addresses: 1)"
+                .to_owned(),
+            format!("INFO learned sources: validator {} is at 192.0.2.1", hotkey(1)),
+            "INFO learned sources: everybody passes from now on: the addresses of too little permitted stake are known \
+             (0.0 % of it; hotkeys: 0 of 1; addresses: 0)"
+                .to_owned(),
+        ];
+        assert_eq!(said, expected);
     }
 }
