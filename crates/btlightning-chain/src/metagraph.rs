@@ -9,7 +9,7 @@ use subxt::{OnlineClient, PolkadotConfig};
 
 use crate::address::is_valid_ip;
 use crate::chain::Chain;
-use crate::error::ChainError;
+use crate::error::{ChainError, NodeError};
 use crate::miners::MinerFilter;
 use crate::reading;
 
@@ -68,7 +68,7 @@ impl Metagraph {
     /// # Cancel safety
     /// Dropping the future leaves the metagraph as it was.
     pub async fn sync(&mut self, client: &OnlineClient<PolkadotConfig>) -> error::Result<()> {
-        *self = reading::metagraph(client, self.netuid, reading::Times::default()).await?;
+        (*self, _) = reading::metagraph(client, self.netuid, reading::Times::default()).await?;
         Ok(())
     }
 
@@ -117,11 +117,22 @@ impl Chain {
     /// # Cancel safety
     /// Dropping the future loses nothing but the answer.
     pub async fn metagraph(&self, netuid: u16) -> Result<Metagraph, ChainError> {
-        let times = self.times();
-        self.run(move |client| async move { reading::metagraph(&client, netuid, times).await }).await
+        self.metagraph_from(netuid, 0).await
     }
 
-    pub(crate) fn times(&self) -> reading::Times {
-        reading::Times { call: self.config().call_timeout, operation: self.config().operation_timeout }
+    /// The metagraph, from a node that has reached the block `seen`.
+    pub(crate) async fn metagraph_from(&self, netuid: u16, seen: u64) -> Result<Metagraph, ChainError> {
+        let times =
+            reading::Times { call: self.config().call_timeout, operation: self.config().operation_timeout };
+        let read = self.run(move |client| async move {
+            let (metagraph, spec_version) = reading::metagraph(&client, netuid, times).await?;
+            if metagraph.block < seen {
+                return Err(NodeError::Behind { block: metagraph.block, seen }.into());
+            }
+            Ok((metagraph, spec_version))
+        });
+        let (metagraph, spec_version) = read.await?;
+        self.met_runtime(spec_version);
+        Ok(metagraph)
     }
 }

@@ -36,12 +36,12 @@ type AtBlock = OnlineClientAtBlock<PolkadotConfig>;
 /// Questions in flight at once while reading storage, where every neuron takes some of its own.
 const READS_AT_ONCE: usize = 16;
 
-/// The metagraph of `netuid` at the latest finalized block.
+/// The metagraph of `netuid` at the latest finalized block, and the version of the runtime there.
 pub(crate) async fn metagraph(
     client: &OnlineClient<PolkadotConfig>,
     netuid: u16,
     times: Times,
-) -> Result<Metagraph, ChainError> {
+) -> Result<(Metagraph, u32), ChainError> {
     let doing = "while reading a metagraph";
     tokio::time::timeout(times.operation, unbounded(client, netuid, times.call))
         .await
@@ -52,7 +52,7 @@ async fn unbounded(
     client: &OnlineClient<PolkadotConfig>,
     netuid: u16,
     call: Duration,
-) -> Result<Metagraph, ChainError> {
+) -> Result<(Metagraph, u32), ChainError> {
     let at = within(call, "for the latest block", client.at_current_block()).await?;
     let found = match by_runtime_call(&at, netuid, call).await {
         Err(ChainError::Node(fault @ (NodeError::Refused { .. } | NodeError::Garbage { .. }))) => {
@@ -74,7 +74,7 @@ async fn unbounded(
         tracing::debug!(netuid, left_out = count - neurons.len(), "neurons without a hotkey are left out");
     }
     let n = u16::try_from(neurons.len()).unwrap_or(u16::MAX);
-    Ok(Metagraph { netuid, neurons, n, block: at.block_number() })
+    Ok((Metagraph { netuid, neurons, n, block: at.block_number() }, at.spec_version()))
 }
 
 async fn by_runtime_call(at: &AtBlock, netuid: u16, call: Duration) -> Result<Vec<ChainNeuron>, ChainError> {
