@@ -15,6 +15,7 @@ pub mod miners;
 pub mod network;
 pub mod watch;
 
+mod chain_head;
 mod layout;
 mod neurons;
 mod node;
