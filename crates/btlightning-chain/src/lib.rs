@@ -13,6 +13,7 @@ pub mod error;
 pub mod metagraph;
 pub mod miners;
 pub mod network;
+pub mod publish;
 pub mod watch;
 
 mod chain_head;

@@ -31,7 +31,7 @@ impl Default for Times {
     }
 }
 
-type AtBlock = OnlineClientAtBlock<PolkadotConfig>;
+pub(crate) type AtBlock = OnlineClientAtBlock<PolkadotConfig>;
 
 /// Questions in flight at once while reading storage, where every neuron takes some of its own.
 const READS_AT_ONCE: usize = 16;
@@ -148,10 +148,10 @@ async fn stake(at: &AtBlock, netuid: u16, hotkey: [u8; 32], call: Duration) -> R
     }
 }
 
-const PALLET: &str = "SubtensorModule";
+pub(crate) const PALLET: &str = "SubtensorModule";
 
 /// The value of a storage entry, if there is one at these keys.
-async fn entry<T: DecodeAsType>(
+pub(crate) async fn entry<T: DecodeAsType>(
     at: &AtBlock,
     name: &'static str,
     keys: impl IntoEncodableValues,
