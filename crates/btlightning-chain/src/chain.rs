@@ -208,12 +208,12 @@ impl Chain {
         let mut failures = Vec::new();
         let mut fresh_connections = 0;
         while fresh_connections < self.inner.config.endpoints.len() {
-            let node = match self.live_node() {
-                Some(node) => node,
+            let (node, fresh) = match self.live_node() {
+                Some(node) => (node, fresh_connections > 0),
                 None => {
                     fresh_connections += 1;
                     match self.connected().await {
-                        Ok(node) => node,
+                        Ok(node) => (node, true),
                         // Every endpoint was tried just now.
                         Err(ChainError::NoNode(others)) => {
                             failures.extend(others);
@@ -237,7 +237,7 @@ impl Chain {
             };
             match result {
                 Err(ChainError::Node(error)) => {
-                    self.inner.failed(&node, &error);
+                    self.inner.failed(&node, &error, fresh);
                     failures.push(EndpointFailure { endpoint: node.endpoint.clone(), error });
                 }
                 result => {
@@ -346,7 +346,7 @@ impl Inner {
     }
 
     /// Leaves a node that failed an operation, unless somebody else has already.
-    fn failed(&self, node: &Arc<Node>, error: &NodeError) {
+    fn failed(&self, node: &Arc<Node>, error: &NodeError, fresh: bool) {
         tracing::warn!(endpoint = node.endpoint, %error, "a node of the chain failed");
         self.note(error);
         let mut state = self.lock();
@@ -354,8 +354,9 @@ impl Inner {
             return;
         }
         state.link = Link::Down;
-        // A connection that merely broke is made again; a node that answered badly, or not at all, comes last.
-        if !matches!(error, NodeError::Lost { .. }) {
+        // An older connection that broke is made again; a node that answered badly, not at all, or broke off at once,
+        // comes last.
+        if fresh || !matches!(error, NodeError::Lost { .. }) {
             state.next = (state.next + 1) % self.config.endpoints.len();
         }
         if matches!(error, NodeError::Garbage { .. }) {

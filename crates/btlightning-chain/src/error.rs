@@ -131,6 +131,14 @@ pub enum NodeError {
         /// A method without which nothing can be done.
         missing: &'static str,
     },
+    /// The node has not caught up with what was read before, from another node or from itself.
+    #[error("is behind: its latest block is {block}, and {seen} was read before")]
+    Behind {
+        /// The latest block it has.
+        block: u64,
+        /// The latest block read before.
+        seen: u64,
+    },
     /// The node belongs to another chain than those that answered before.
     #[error("belongs to another chain (genesis {found}, not {expected})")]
     OtherChain {

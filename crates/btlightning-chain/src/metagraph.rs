@@ -117,8 +117,11 @@ impl Chain {
     /// # Cancel safety
     /// Dropping the future loses nothing but the answer.
     pub async fn metagraph(&self, netuid: u16) -> Result<Metagraph, ChainError> {
-        let times =
-            reading::Times { call: self.config().call_timeout, operation: self.config().operation_timeout };
+        let times = self.times();
         self.run(move |client| async move { reading::metagraph(&client, netuid, times).await }).await
+    }
+
+    pub(crate) fn times(&self) -> reading::Times {
+        reading::Times { call: self.config().call_timeout, operation: self.config().operation_timeout }
     }
 }

@@ -276,3 +276,6 @@ impl Axon {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

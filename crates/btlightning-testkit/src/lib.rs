@@ -37,6 +37,8 @@
 //!   fine; the age of its address tokens and rustls' view of a certificate's validity are read off the system's clock.
 //! - A network lives in the runtime it was made in, and carries nothing once that runtime is gone.
 
+#[cfg(feature = "chain")]
+pub mod chain;
 pub mod keys;
 mod mix;
 mod net;

@@ -7,13 +7,15 @@ use super::{
 use std::collections::BTreeMap;
 
 /// Permissive: they ask for attribution at most.
-const ALLOWED: [&str; 10] = [
+const ALLOWED: [&str; 11] = [
     "0BSD",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
     "BSD-2-Clause",
     "BSD-3-Clause",
     "CC0-1.0",
+    // For data; the root certificates of browsers come under it.
+    "CDLA-Permissive-2.0",
     "ISC",
     "MIT",
     "Unicode-3.0",

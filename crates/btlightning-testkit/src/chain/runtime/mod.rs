@@ -1,0 +1,208 @@
+//! The runtime: what it offers, and the answers to calls of its APIs.
+
+mod metagraph;
+mod neurons;
+mod record;
+
+use super::{
+    block::{After, Block},
+    metadata::{Changes, Metadata},
+};
+use parity_scale_codec::{Decode, DecodeAll, Encode};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+};
+
+/// APIs whose old forms answered with a byte string.
+const WRAPPED_ONCE: [&str; 2] = ["NeuronInfoRuntimeApi_", "SubnetInfoRuntimeApi_"];
+
+/// What a runtime is like; a test changes it with [`Chain::upgrade_runtime`](super::Chain::upgrade_runtime).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeOptions {
+    /// The version that clients notice upgrades by. 365, which the metadata is of.
+    pub spec_version: u32,
+    /// The metadata versions on offer, of 14, 15 and 16. All three.
+    pub metadata_versions: Vec<u32>,
+    /// Whether the answers of the neuron and subnet APIs are byte strings with the answer inside, as those of spec 218
+    /// are. No.
+    pub wrap_answers_in_vec: bool,
+    missing: BTreeSet<String>,
+}
+
+impl Default for RuntimeOptions {
+    fn default() -> Self {
+        Self {
+            spec_version: 365,
+            metadata_versions: vec![14, 15, 16],
+            wrap_answers_in_vec: false,
+            missing: BTreeSet::new(),
+        }
+    }
+}
+
+impl RuntimeOptions {
+    /// Takes an API (`NeuronInfoRuntimeApi`) or a method of one (`NeuronInfoRuntimeApi_get_neurons_lite`) away, from the
+    /// metadata too.
+    pub fn remove(&mut self, name: &str) {
+        self.missing.insert(name.to_owned());
+    }
+
+    /// Gives it back.
+    pub fn restore(&mut self, name: &str) {
+        self.missing.remove(name);
+    }
+
+    /// Makes the runtime one that has metadata of version 14 and no means to choose another.
+    pub fn only_legacy_metadata(&mut self) {
+        self.metadata_versions = vec![14];
+        self.remove("Metadata_metadata_versions");
+        self.remove("Metadata_metadata_at_version");
+    }
+}
+
+/// The runtime of a block.
+pub(super) struct Runtime {
+    pub(super) options: RuntimeOptions,
+    /// What it says of itself.
+    pub(super) metadata: Metadata,
+    /// What is true of it where the former is not: what the wrapped answers are.
+    unwrapped: Arc<Metadata>,
+    /// Of versions 14, 15 and 16, made when first asked for.
+    encoded: [OnceLock<Option<Vec<u8>>>; 3],
+}
+
+/// Why a call has no answer.
+pub(super) enum CallError {
+    /// The runtime has no such function.
+    NotFound,
+    /// The function fails.
+    Trap(String),
+}
+
+impl Runtime {
+    pub(super) fn new(metadata: &Arc<Metadata>, options: RuntimeOptions) -> Arc<Self> {
+        let changes = Changes {
+            spec_version: Some(options.spec_version),
+            missing: options.missing.clone(),
+            wrapped: if options.wrap_answers_in_vec { WRAPPED_ONCE.to_vec() } else { Vec::new() },
+        };
+        let unwrapped = metadata.clone();
+        Arc::new(Self {
+            metadata: metadata.changed(&changes),
+            unwrapped,
+            options,
+            encoded: Default::default(),
+        })
+    }
+
+    /// The metadata that a node gives who does not choose a version.
+    pub(super) fn default_metadata(&self) -> Option<&[u8]> {
+        self.encoded_metadata(14)
+    }
+
+    fn encoded_metadata(&self, version: u32) -> Option<&[u8]> {
+        let slot = self.encoded.get(version.checked_sub(14)? as usize)?;
+        slot.get_or_init(|| self.metadata.encoded(version)).as_deref()
+    }
+
+    fn metadata_at_version(&self, version: u32) -> Option<&[u8]> {
+        let offered = self.options.metadata_versions.contains(&version);
+        offered.then(|| self.encoded_metadata(version)).flatten()
+    }
+}
+
+/// What the runtime answers to a call of one of its functions after `block`.
+pub(super) fn call(block: &Block, after: &After, function: &str, args: &[u8]) -> Result<Vec<u8>, CallError> {
+    if !after.runtime.metadata.has_method(function) {
+        return Err(CallError::NotFound);
+    }
+    let wrap = after.runtime.options.wrap_answers_in_vec
+        && WRAPPED_ONCE.iter().any(|prefix| function.starts_with(prefix));
+    let answer = answer(block, after, function, args)?;
+    Ok(if wrap { answer.wrapped() } else { answer.encoded() })
+}
+
+/// An answer, encoded, that knows whether it is an option.
+enum Answer {
+    Plain(Vec<u8>),
+    Optional(Option<Vec<u8>>),
+}
+
+impl Answer {
+    fn plain(value: &impl Encode) -> Result<Self, CallError> {
+        Ok(Self::Plain(value.encode()))
+    }
+
+    fn optional(value: Option<impl Encode>) -> Result<Self, CallError> {
+        Ok(Self::Optional(value.map(|value| value.encode())))
+    }
+
+    fn encoded(self) -> Vec<u8> {
+        match self {
+            Self::Plain(answer) => answer,
+            Self::Optional(None) => vec![0],
+            Self::Optional(Some(answer)) => [vec![1], answer].concat(),
+        }
+    }
+
+    /// As old runtimes did it: a byte string, empty for no answer.
+    fn wrapped(self) -> Vec<u8> {
+        match self {
+            Self::Plain(answer) => answer,
+            Self::Optional(answer) => answer.unwrap_or_default(),
+        }
+        .encode()
+    }
+}
+
+fn answer(block: &Block, after: &After, function: &str, args: &[u8]) -> Result<Answer, CallError> {
+    let (state, runtime) = (&*after.state, &*after.runtime);
+    match function {
+        "Core_version" => Answer::plain(runtime.metadata.runtime_version()),
+        "Metadata_metadata" => Answer::plain(&runtime.default_metadata().unwrap_or_default()),
+        "Metadata_metadata_versions" => Answer::plain(&runtime.options.metadata_versions),
+        "Metadata_metadata_at_version" => {
+            Answer::optional(runtime.metadata_at_version(input(function, args)?))
+        }
+        "AccountNonceApi_account_nonce" => {
+            let account: [u8; 32] = input(function, args)?;
+            Answer::plain(&state.accounts.get(&account).map_or(0, |account| account.nonce))
+        }
+        "NeuronInfoRuntimeApi_get_neurons_lite" => {
+            Answer::plain(&neurons::neurons_lite(state, input(function, args)?))
+        }
+        "NeuronInfoRuntimeApi_get_neuron_lite" => {
+            let (netuid, uid) = input(function, args)?;
+            Answer::optional(neurons::neuron_lite(state, netuid, uid))
+        }
+        "NeuronInfoRuntimeApi_get_neurons" => Answer::plain(&neurons::neurons(state, input(function, args)?)),
+        "NeuronInfoRuntimeApi_get_neuron" => {
+            let (netuid, uid) = input(function, args)?;
+            Answer::optional(neurons::neuron(state, netuid, uid))
+        }
+        _ => subnet_answer(block, after, function, args),
+    }
+}
+
+fn subnet_answer(block: &Block, after: &After, function: &str, args: &[u8]) -> Result<Answer, CallError> {
+    let (state, number) = (&*after.state, block.number());
+    let names = || after.runtime.unwrapped.answer_fields(function);
+    let graph = |netuid| metagraph::record(state, netuid, number);
+    let optional = |encoded: Option<Vec<u8>>| Ok(Answer::Optional(encoded));
+    match function {
+        "SubnetInfoRuntimeApi_get_metagraph" => {
+            optional(graph(input(function, args)?).map(|graph| graph.encode(&names())))
+        }
+        "SubnetInfoRuntimeApi_get_selective_metagraph" => {
+            let (netuid, selected): (u16, Vec<u16>) = input(function, args)?;
+            optional(graph(netuid).map(|graph| graph.encode_selected(&names(), &selected)))
+        }
+        _ => Err(CallError::Trap(format!("{function} is not among what the test chain answers"))),
+    }
+}
+
+fn input<T: Decode>(function: &str, args: &[u8]) -> Result<T, CallError> {
+    T::decode_all(&mut &*args)
+        .map_err(|error| CallError::Trap(format!("Bad input data provided to {function}: {error}")))
+}
