@@ -13,6 +13,7 @@ use super::{
     ss58::AccountId,
     state::State,
 };
+use parity_scale_codec::Decode;
 use std::{collections::VecDeque, sync::Arc};
 
 /// Extrinsics that wait for a block.
@@ -264,6 +265,15 @@ impl World {
             block_hash: &|number| Some(self.ledger.by_number(number)?.hash),
         };
         validity::validate(&context, extrinsic)
+    }
+
+    /// What the runtime answers whoever asks it to judge an extrinsic; `None` if it cannot read the question.
+    pub(super) fn validity_answer(&self, mut args: &[u8]) -> Option<Vec<u8>> {
+        let _source = u8::decode(&mut args).ok()?;
+        let (extrinsic, _at) = args.split_at_checked(args.len().checked_sub(size_of::<Hash>())?)?;
+        let metadata = &self.ledger.best().after.as_ref()?.runtime.metadata;
+        let extrinsic = Extrinsic::decode(metadata, extrinsic).ok()?;
+        Some(validity::encode(self.validate(&extrinsic, None), &extrinsic))
     }
 
     fn record(&mut self, extrinsic: &Extrinsic, outcome: Outcome) {

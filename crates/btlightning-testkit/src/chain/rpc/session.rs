@@ -139,6 +139,9 @@ impl Session {
     }
 
     fn respond(&mut self, mut request: Value, failure: Option<&Failure>) -> Value {
+        if !request.is_object() {
+            return error_response(&Value::Null, &RpcError::invalid_request());
+        }
         let (id, params) = (request["id"].take(), request["params"].take());
         let Some(method) = request["method"].as_str() else {
             return error_response(&id, &RpcError::invalid_request());
@@ -194,8 +197,17 @@ impl Session {
         let after = block.after.as_ref();
         let after = after
             .ok_or_else(|| format!("UnknownBlock: State already discarded for {}", to_hex(block.hash)))?;
-        let answer =
-            runtime::call(block, after, function, args).map_err(|error| call_failed(function, error))?;
+        // Only the chain knows the blocks that an extrinsic may have been born in.
+        let judged = match function {
+            "TaggedTransactionQueue_validate_transaction" => self.shared.world().validity_answer(args),
+            _ => None,
+        };
+        let answer = match judged {
+            Some(answer) => answer,
+            None => {
+                runtime::call(block, after, function, args).map_err(|error| call_failed(function, error))?
+            }
+        };
         Ok(match self.node.failure_of("", Some(function)) {
             Some(Failure::Garbage(garbage)) => garbage.spoil_answer(answer),
             _ => answer,
