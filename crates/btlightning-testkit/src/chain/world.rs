@@ -11,7 +11,7 @@ use super::{
     metadata::Metadata,
     runtime::{Runtime, RuntimeOptions},
     ss58::AccountId,
-    state::State,
+    state::{Neuron, State},
 };
 use parity_scale_codec::Decode;
 use std::{collections::VecDeque, sync::Arc};
@@ -100,6 +100,11 @@ impl World {
 
     pub(super) fn state(&self) -> State {
         self.ledger.best().after.as_ref().map(|after| State::clone(&after.state)).unwrap_or_default()
+    }
+
+    pub(super) fn neuron(&self, netuid: u16, hotkey: &AccountId) -> Option<Neuron> {
+        let subnet = self.ledger.best().after.as_ref()?.state.subnets.get(&netuid)?;
+        subnet.neuron(subnet.uid(hotkey)?).cloned()
     }
 
     pub(super) fn storage(&self, key: &[u8]) -> Option<Vec<u8>> {

@@ -71,13 +71,38 @@ async fn a_silent_node_takes_requests_and_says_nothing() {
     client.call("chain_subscribeNewHeads", json!([])).await;
     client.receive().await;
     chain.fail(Failure::Silent).await.unwrap();
-    client.send(&json!({ "id": 1, "method": "system_chain" }).to_string()).await;
     chain.produce_block();
+    client.send(&json!({ "id": 1, "method": "system_chain" }).to_string()).await;
+    chain.wait_for_request("system_chain", 1).await;
     chain.heal().await.unwrap();
-    // What it would have said comes no more; the next that comes is the answer to what is asked now.
+    // What it would have said comes no more.
     client.send(&json!({ "id": 2, "method": "system_chainType" }).to_string()).await;
+    assert_eq!(client.receive().await["id"], 2);
+}
+
+#[tokio::test]
+async fn a_mute_node_does_not_even_shake_hands() {
+    let chain = chain_of_three().await;
+    chain.fail(Failure::Mute).await.unwrap();
+    let stream = connects(&chain.url()).await.unwrap();
+    let handshake = tokio_tungstenite::client_async(chain.url(), stream);
+    let waiting = tokio::time::timeout(Duration::from_millis(100), handshake).await;
+    assert!(waiting.is_err(), "it said something");
+}
+
+#[tokio::test]
+async fn a_batch_fails_as_its_requests_do() {
+    let chain = chain_of_three().await;
+    let batch = json!([{ "id": 1, "method": "system_chain" }, { "id": 2, "method": "system_chainType" }]);
+    let error = Failure::Error { code: 7, message: "no".into() };
+    chain.node().fail_only(&["system_chain"], error);
+    let mut client = Plain::connect(&chain.url()).await;
+    client.send(&batch.to_string()).await;
     let answer = client.receive().await;
-    assert!(answer["id"] == 2 || answer["method"] == "chain_newHead", "{answer}");
+    assert_eq!((&answer[0]["error"]["code"], &answer[1]["result"]), (&json!(7), &json!("Local")));
+    chain.node().fail_only(&["system_chain"], Failure::Disconnect);
+    client.send(&batch.to_string()).await;
+    assert_eq!(client.receive_raw().await, None);
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ async fn read_and_publish(chain: &Chain, backend: Backend) {
     let key = Key::named("newcomer");
     let progress = soon(transactions.sign_and_submit_then_watch_default(&call, &key)).await.unwrap();
     soon(progress.wait_for_finalized_success()).await.unwrap();
-    let axon = chain.state().subnet(NETUID).by_hotkey_mut(&key.account()).unwrap().axon;
+    let axon = chain.neuron(NETUID, &key.account()).unwrap().axon;
     assert_eq!(axon.as_ref().and_then(Axon::address), Some("203.0.113.9:9000".parse().unwrap()));
 }
 

@@ -55,8 +55,7 @@ async fn submit(
 }
 
 fn published(chain: &Chain, name: &str) -> Option<Axon> {
-    let mut state = chain.state();
-    state.subnet(NETUID).by_hotkey_mut(&Key::named(name).account())?.axon
+    chain.neuron(NETUID, &Key::named(name).account())?.axon
 }
 
 fn at(address: &str) -> Axon {
@@ -153,9 +152,8 @@ async fn a_key_is_published_and_one_that_is_too_long_is_dropped() {
         let call = serve_axon_tls(&at("203.0.113.9:1"), &certificate);
         let progress = submit(&chain, Backend::Legacy, &call, &key).await.unwrap();
         soon(progress.wait_for_finalized_success()).await.unwrap();
-        let mut state = chain.state();
-        let neuron = state.subnet(NETUID).by_hotkey_mut(&key.account()).unwrap();
-        assert_eq!(neuron.certificate.as_ref().map(|certificate| certificate.public_key.len()), expected);
+        let published = chain.neuron(NETUID, &key.account()).unwrap().certificate;
+        assert_eq!(published.map(|certificate| certificate.public_key.len()), expected);
     }
 }
 
