@@ -1,8 +1,10 @@
 //! [`MetagraphWatch`], the metagraph of a subnet kept in sync.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use btlightning_proto::identity::{Hotkey, TlsKeyPin};
 use btlightning_proto::peers::{Backoff, BackoffPolicy, Pause};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
@@ -21,6 +23,7 @@ use crate::metagraph::Metagraph;
 pub struct MetagraphWatch {
     snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
     progress: watch::Receiver<Progress>,
+    synced: watch::Receiver<u64>,
     task: Arc<Task>,
 }
 
@@ -28,6 +31,7 @@ pub struct MetagraphWatch {
 struct Task {
     chain: Chain,
     netuid: u16,
+    interval: Duration,
     wanted_now: Arc<Notify>,
     handle: AbortHandle,
 }
@@ -48,6 +52,8 @@ pub struct Snapshot {
     pub synced_at: SystemTime,
     /// When it was read, by a clock that only goes forward.
     pub synced: Instant,
+    /// The TLS key pins that its hotkeys have published. While they cannot be read, the last ones stay.
+    pub tls_keys: HashMap<Hotkey, TlsKeyPin>,
 }
 
 impl Snapshot {
@@ -111,9 +117,11 @@ impl MetagraphWatch {
         let (snapshot, snapshots) = watch::channel(None);
         let (report, progress) = watch::channel(Progress::default());
         let wanted_now = Arc::new(Notify::new());
-        let sync = Sync { chain: chain.clone(), netuid, interval, snapshot, report };
+        let (count, synced) = watch::channel(0);
+        let sync = Sync { chain: chain.clone(), netuid, interval, snapshot, count, report };
         let handle = runtime.spawn(sync.run(Arc::clone(&wanted_now))).abort_handle();
-        Ok(Self { snapshots, progress, task: Arc::new(Task { chain, netuid, wanted_now, handle }) })
+        let task = Arc::new(Task { chain, netuid, interval, wanted_now, handle });
+        Ok(Self { snapshots, progress, synced, task })
     }
 
     /// The last metagraph, however old; `None` before the first sync has succeeded.
@@ -149,6 +157,16 @@ impl MetagraphWatch {
         let mut progress = self.progress.clone();
         progress.wait_for(|progress| progress.ended > 0).await.map_err(|_| ChainError::ShuttingDown)?;
         self.latest().ok_or_else(|| self.last_error().unwrap_or(ChainError::ShuttingDown))
+    }
+
+    /// How many syncs have succeeded, to wait for the next one.
+    pub fn syncs(&self) -> watch::Receiver<u64> {
+        self.synced.clone()
+    }
+
+    /// The pause between two syncs.
+    pub fn interval(&self) -> Duration {
+        self.task.interval
     }
 
     /// The subnet.
@@ -227,6 +245,7 @@ struct Sync {
     netuid: u16,
     interval: Duration,
     snapshot: watch::Sender<Option<Arc<Snapshot>>>,
+    count: watch::Sender<u64>,
     report: watch::Sender<Progress>,
 }
 
@@ -273,6 +292,7 @@ impl Sync {
                 let Metagraph { netuid, block, n, .. } = snapshot.metagraph;
                 tracing::debug!(netuid, block, neurons = n, "metagraph synced");
                 self.snapshot.send_replace(Some(Arc::new(snapshot)));
+                self.count.send_modify(|count| *count += 1);
                 None
             }
             Err(error) => Some(error),

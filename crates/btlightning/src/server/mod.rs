@@ -34,6 +34,8 @@ mod session;
 mod shared;
 mod stream;
 mod streaming;
+#[cfg(feature = "subtensor")]
+mod subnet;
 
 pub use btlightning_proto::sources::{Mode as SourcesMode, Reason as SourcesReason, SourceEntry};
 
@@ -47,3 +49,5 @@ pub use self::published::{
     SynapseHandler, ValidatorPermitResolver, typed_async_handler, typed_handler,
 };
 pub use self::server::LightningServer;
+#[cfg(feature = "subtensor")]
+pub use self::subnet::SubnetPermits;

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::learned::keeping;
@@ -76,6 +76,10 @@ pub(super) async fn begin(shared: &Arc<Shared>, running: &Arc<Running>) -> Resul
 pub(super) trait Chore: Send + 'static {
     fn interval(&self) -> Duration;
     fn turn(&self, is_first: bool) -> impl Future<Output = ()> + Send;
+    /// Changes when there is something to do before the interval is over.
+    fn news(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 }
 
 /// Does a chore until the server stops. What is returned resolves after the first turn.
@@ -83,10 +87,12 @@ pub(super) fn repeat(chore: impl Chore + Sync, mut phase: PhaseWatch) -> oneshot
     let (done, first) = oneshot::channel();
     tokio::spawn(async move {
         let turns = async {
+            // Subscribed to before the first turn, so that nothing is missed that comes during one.
+            let mut news = chore.news();
             chore.turn(true).await;
             let _ = done.send(());
             loop {
-                sleep(chore.interval()).await;
+                let _ = timeout(chore.interval(), changed(&mut news)).await;
                 chore.turn(false).await;
             }
         };
@@ -97,6 +103,17 @@ pub(super) fn repeat(chore: impl Chore + Sync, mut phase: PhaseWatch) -> oneshot
         }
     });
     first
+}
+
+/// Waits for news, or for ever if there are none to come.
+async fn changed(news: &mut Option<watch::Receiver<u64>>) {
+    if let Some(receiver) = news
+        && receiver.changed().await.is_ok()
+    {
+        return;
+    }
+    *news = None;
+    std::future::pending().await
 }
 
 /// Drops spent nonces that can no longer be replayed.
@@ -127,6 +144,10 @@ struct Permits {
 impl Chore for Permits {
     fn interval(&self) -> Duration {
         Duration::from_secs(self.shared.config.validator_permit_refresh_secs)
+    }
+
+    fn news(&self) -> Option<watch::Receiver<u64>> {
+        self.resolver.news()
     }
 
     async fn turn(&self, is_first: bool) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
@@ -45,6 +46,10 @@ struct Stakes {
 impl Chore for Stakes {
     fn interval(&self) -> Duration {
         refresh_interval(&self.shared)
+    }
+
+    fn news(&self) -> Option<watch::Receiver<u64>> {
+        self.learned.permits.news()
     }
 
     async fn turn(&self, is_first: bool) {

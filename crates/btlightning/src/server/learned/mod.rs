@@ -44,6 +44,12 @@ pub trait PermittedStakes: Send + Sync {
     /// May block: called on a thread of the blocking pool, when the server begins to serve and then every
     /// `source_allowlist_refresh_secs`, and never again before the last call has returned.
     fn permitted_stakes(&self) -> Option<Arc<[(Hotkey, u64)]>>;
+
+    /// Changes when it is worth asking before the time.
+    #[doc(hidden)]
+    fn news(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 }
 
 impl<F: Fn() -> Option<Arc<[(Hotkey, u64)]>> + Send + Sync> PermittedStakes for F {
