@@ -281,9 +281,17 @@ impl Sync {
 
     async fn sync(&self) -> Result<Snapshot, ChainError> {
         let last = self.snapshot.borrow().clone();
-        let seen = last.filter(|last| last.age() < BEHIND_MAX).map_or(0, |last| last.metagraph.block);
+        let seen = last.as_ref().filter(|last| last.age() < BEHIND_MAX).map_or(0, |last| last.metagraph.block);
         let metagraph = self.chain.metagraph_from(self.netuid, seen).await?;
-        Ok(Snapshot { metagraph, synced_at: SystemTime::now(), synced: Instant::now() })
+        let (synced_at, synced) = (SystemTime::now(), Instant::now());
+        let tls_keys = match self.chain.tls_key_pins(self.netuid).await {
+            Ok(pins) => pins,
+            Err(error) => {
+                tracing::warn!(netuid = self.netuid, %error, "TLS key pins not read; the last ones stay");
+                last.map(|last| last.tls_keys.clone()).unwrap_or_default()
+            }
+        };
+        Ok(Snapshot { metagraph, synced_at, synced, tls_keys })
     }
 
     fn tell(&self, synced: Result<Snapshot, ChainError>) {

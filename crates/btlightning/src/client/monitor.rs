@@ -20,7 +20,7 @@ use super::dialler::Dialler;
 use super::error::CallError;
 use super::registry::{self, Registry};
 use super::slot::Slot;
-use crate::error::{LightningError, Result};
+use crate::error::Result;
 use crate::limits::require;
 
 /// The published interval between two syncs.

@@ -187,6 +187,17 @@ impl LightningServer {
         self.shared.observer.set(observer);
     }
 
+    /// The miner, if the hotkey that it was made with is one.
+    #[cfg(feature = "subtensor")]
+    pub(super) fn hotkey(&self) -> std::result::Result<crate::Hotkey, btlightning_proto::identity::HotkeyError> {
+        self.shared.miner
+    }
+
+    #[cfg(feature = "subtensor")]
+    pub(super) fn signer(&self) -> Option<Arc<dyn Signer>> {
+        self.shared.signer.get()
+    }
+
     /// Answers requests named `name` with `handler`, from now on. Hands out the handler that the name had before,
     /// whatever its kind; calls that it has begun end as they would have.
     pub fn register(&self, name: impl Into<String>, handler: Handler) -> Option<Handler> {
