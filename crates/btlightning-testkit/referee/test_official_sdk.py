@@ -100,14 +100,20 @@ def with_sdk(chain: Chain, use: Any) -> Any:
     return asyncio.run(asyncio.wait_for(run(), PATIENCE))
 
 
-def wallet(chain: Chain, name: str) -> Any:
-    """What the SDK takes for a wallet, with the hotkey of a neuron."""
-    from bittensor_core import Keypair
+def wallet_of_seed(seed: bytes) -> Any:
+    """What the SDK takes for a wallet."""
+    from bittensor_core import Keypair  # type: ignore[import-untyped]
 
-    neuron = chain.neuron(name)
-    keypair = Keypair.create_from_seed(bytes.fromhex(neuron["seed"]))
-    assert keypair.ss58_address == neuron["hotkey"]
+    keypair = Keypair.create_from_seed(seed)
     return SimpleNamespace(hotkey=keypair, coldkey=keypair, coldkeypub=keypair)
+
+
+def wallet(chain: Chain, name: str) -> Any:
+    """A wallet with the hotkey of a neuron."""
+    neuron = chain.neuron(name)
+    wallet = wallet_of_seed(bytes.fromhex(neuron["seed"]))
+    assert wallet.hotkey.ss58_address == neuron["hotkey"]
+    return wallet
 
 
 def metagraph(chain: Chain) -> Any:
@@ -213,11 +219,9 @@ def test_the_sdk_understands_an_error_in_a_block(chain: Chain) -> None:
 
 def test_a_stranger_does_not_publish(chain: Chain) -> None:
     import bittensor
-    from bittensor_core import Keypair
 
-    stranger = Keypair.create_from_seed(bytes(range(32)))
-    keys = SimpleNamespace(hotkey=stranger, coldkey=stranger, coldkeypub=stranger)
+    stranger = wallet_of_seed(bytes(range(32)))
     intent = bittensor.ServeAxon(netuid=2, ip="198.51.100.9", port=9000)
-    result = with_sdk(chain, lambda subtensor: subtensor.execute(intent, keys))
+    result = with_sdk(chain, lambda subtensor: subtensor.execute(intent, stranger))
     assert not result.success
     assert chain.ask("extrinsics") == {"extrinsics": ['Refused { reason: "Custom error: 10" }']}

@@ -28,6 +28,14 @@ pub(super) fn dynamic(state: &State, netuid: u16, block: u64) -> Option<Record> 
     )
 }
 
+/// What the pool asks for one alpha, in rao; one TAO where there is no pool.
+pub(super) fn alpha_price(state: &State, netuid: u16) -> u64 {
+    const RAO: u128 = 1_000_000_000;
+    let pool = state.subnets.get(&netuid).map(|subnet| &subnet.pool).filter(|pool| pool.alpha_in > 0);
+    let price = pool.map_or(RAO, |pool| RAO * u128::from(pool.tao_in) / u128::from(pool.alpha_in));
+    u64::try_from(price).unwrap_or(u64::MAX)
+}
+
 /// Text, as the metagraph has it: every byte compact.
 fn text(text: &str) -> Vec<Compact<u8>> {
     text.bytes().map(Compact).collect()
@@ -130,6 +138,7 @@ fn neurons(record: Record, subnet: &Subnet) -> Record {
         .field("alpha_dividends_per_hotkey", &no_dividends)
         .field("validators", &permitted)
         .field("commitments", &Vec::<()>::new())
+        .field("emission_history", &Vec::<()>::new())
 }
 
 fn column<T: Encode>(subnet: &Subnet, of: impl Fn(&Neuron) -> T) -> Vec<T> {

@@ -208,7 +208,9 @@ fn subnet_answer(block: &Block, after: &After, function: &str, args: &[u8]) -> R
     };
     let dynamic = |netuid| metagraph::dynamic(state, netuid, number).map(|record| record.encode(&names));
     Ok(match function {
-        "SubnetInfoRuntimeApi_get_metagraph" => Answer::Optional(whole(input(function, args)?)),
+        "SubnetInfoRuntimeApi_get_metagraph" | "SubnetInfoRuntimeApi_get_subnet_state" => {
+            Answer::Optional(whole(input(function, args)?))
+        }
         "SubnetInfoRuntimeApi_get_all_metagraphs" => Answer::all(state, whole),
         "SubnetInfoRuntimeApi_get_selective_metagraph" => {
             let (netuid, columns) = input(function, args)?;
@@ -224,6 +226,9 @@ fn subnet_answer(block: &Block, after: &After, function: &str, args: &[u8]) -> R
         }
         "SubnetInfoRuntimeApi_get_dynamic_info" => Answer::Optional(dynamic(input(function, args)?)),
         "SubnetInfoRuntimeApi_get_all_dynamic_info" => Answer::all(state, dynamic),
+        "SwapRuntimeApi_current_alpha_price" => {
+            Answer::plain(&metagraph::alpha_price(state, input(function, args)?))?
+        }
         // What another subnet would cost: 1,000 TAO.
         "SubnetRegistrationRuntimeApi_get_network_registration_cost" => {
             Answer::plain(&1_000_000_000_000_u64)?
@@ -262,7 +267,7 @@ mod tests {
         };
         world.produce(Some(&mut populate), None);
         let block = world.ledger.best().clone();
-        let cases: [(&str, Vec<u8>); 20] = [
+        let cases: [(&str, Vec<u8>); 22] = [
             ("Core_version", vec![]),
             ("Metadata_metadata", vec![]),
             ("Metadata_metadata_versions", vec![]),
@@ -276,6 +281,8 @@ mod tests {
             ("SubnetInfoRuntimeApi_get_metagraph", 2_u16.encode()),
             ("SubnetInfoRuntimeApi_get_metagraph", 3_u16.encode()),
             ("SubnetInfoRuntimeApi_get_all_metagraphs", vec![]),
+            ("SubnetInfoRuntimeApi_get_subnet_state", 2_u16.encode()),
+            ("SwapRuntimeApi_current_alpha_price", 2_u16.encode()),
             ("SubnetInfoRuntimeApi_get_mechagraph", (2_u16, 0_u8).encode()),
             (
                 "SubnetInfoRuntimeApi_get_selective_metagraph",
