@@ -1,0 +1,10 @@
+//! A whole subnet on one machine: an in-memory Subtensor, miners that announce themselves, validators that follow the
+//! metagraph. Over the operating system's own sockets.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod following;
+mod outages;
+mod permits;
+mod pins;
+mod readme;
+mod world;
