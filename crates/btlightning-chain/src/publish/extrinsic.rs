@@ -175,7 +175,11 @@ impl Submission<'_> {
                 TransactionStatus::Error { message }
                 | TransactionStatus::Invalid { message }
                 | TransactionStatus::Dropped { message } => {
-                    return self.refused(client, named(&message)).await;
+                    // What the legacy methods have a code for, the newer ones say in words.
+                    return match message.to_ascii_lowercase().contains("already imported") {
+                        true => self.wait_for_it(client).await,
+                        false => self.refused(client, named(&message)).await,
+                    };
                 }
                 TransactionStatus::Validated
                 | TransactionStatus::Broadcasted
