@@ -105,6 +105,8 @@ struct State {
     /// Of the node that answered first.
     genesis: Option<BlockHash>,
     subxt: PolkadotConfig,
+    /// The runtime versions whose metadata is kept in `subxt`, as far as is known.
+    spec_versions: Vec<u32>,
     answered_at: Option<SystemTime>,
     failures_in_a_row: u32,
     last_error: Option<ChainError>,
@@ -133,7 +135,7 @@ pub struct ChainStatus {
     pub failures_in_a_row: u32,
     /// What the last failure was; kept when things go well again.
     pub last_error: Option<ChainError>,
-    /// Genesis hash of the chain, once a node has said it.
+    /// Genesis hash of the chain, once a node has answered.
     pub genesis: Option<[u8; 32]>,
 }
 
@@ -148,6 +150,7 @@ impl Chain {
             next: 0,
             genesis: None,
             subxt: fresh_subxt_config(),
+            spec_versions: Vec::new(),
             answered_at: None,
             failures_in_a_row: 0,
             last_error: None,
@@ -206,10 +209,13 @@ impl Chain {
         Fut: Future<Output = Result<T, ChainError>>,
     {
         let mut failures = Vec::new();
+        let endpoints = self.inner.config.endpoints.len();
         let mut fresh_connections = 0;
-        while fresh_connections < self.inner.config.endpoints.len() {
+        // Others may make connections meanwhile, so these are counted and the attempts, too.
+        for attempt in 0..=endpoints {
             let (node, fresh) = match self.live_node() {
-                Some(node) => (node, fresh_connections > 0),
+                Some(node) => (node, attempt > 0),
+                None if fresh_connections == endpoints => break,
                 None => {
                     fresh_connections += 1;
                     match self.connected().await {
@@ -225,8 +231,8 @@ impl Chain {
             };
             let after = self.inner.config.operation_timeout;
             // Strange metadata makes subxt panic; that is the node's fault, and must not end the caller's task.
-            let attempt = AssertUnwindSafe(operation(node.client.clone())).catch_unwind();
-            let result = match timeout(after, attempt).await {
+            let operation = AssertUnwindSafe(operation(node.client.clone())).catch_unwind();
+            let result = match timeout(after, operation).await {
                 Ok(Ok(result)) => result,
                 Ok(Err(_panic)) => Err(NodeError::Garbage {
                     doing: "for an operation",
@@ -241,7 +247,7 @@ impl Chain {
                     failures.push(EndpointFailure { endpoint: node.endpoint.clone(), error });
                 }
                 result => {
-                    self.inner.answered();
+                    self.inner.answered(&node);
                     return result;
                 }
             }
@@ -325,7 +331,7 @@ impl Inner {
 
     fn same_chain(&self, node: Node) -> Result<Node, NodeError> {
         let found = node.genesis();
-        let expected = *self.lock().genesis.get_or_insert(found);
+        let expected = self.lock().genesis.unwrap_or(found);
         if found == expected {
             return Ok(node);
         }
@@ -361,19 +367,48 @@ impl Inner {
         }
         if matches!(error, NodeError::Garbage { .. }) {
             // It may be the metadata that is wrong.
-            state.subxt = fresh_subxt_config();
+            state.forget_metadata();
         }
     }
 
-    fn answered(&self) {
+    fn answered(&self, node: &Node) {
         let mut state = self.lock();
+        // Not before: a node that says which chain it belongs to, and no more, must not shut the others out.
+        state.genesis.get_or_insert(node.genesis());
         state.answered_at = Some(SystemTime::now());
         state.failures_in_a_row = 0;
     }
 }
 
-/// Keeps the metadata of each runtime version it meets, for all connections. There are some dozens of versions a year,
-/// some megabytes each, so it is begun anew whenever an answer could not be read.
+/// The most runtime versions whose metadata is kept, some megabytes each. Upgrades come every few weeks.
+const SPEC_VERSIONS_MAX: usize = 4;
+
+impl State {
+    fn forget_metadata(&mut self) {
+        self.subxt = fresh_subxt_config();
+        self.spec_versions.clear();
+    }
+}
+
+impl Chain {
+    /// Bounds the metadata that is kept. The connection keeps it, too, so the next operation gets a new one.
+    pub(crate) fn met_runtime(&self, spec_version: u32) {
+        let mut state = self.inner.lock();
+        if state.spec_versions.contains(&spec_version) {
+            return;
+        }
+        state.spec_versions.push(spec_version);
+        if state.spec_versions.len() > SPEC_VERSIONS_MAX {
+            state.forget_metadata();
+            state.link = match std::mem::replace(&mut state.link, Link::Down) {
+                Link::Up(_) => Link::Down,
+                other => other,
+            };
+        }
+    }
+}
+
+/// Keeps the metadata of each runtime version it meets, for all connections that are made with it.
 fn fresh_subxt_config() -> PolkadotConfig {
     PolkadotConfig::builder().use_historic_types(false).build()
 }

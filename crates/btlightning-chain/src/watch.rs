@@ -10,7 +10,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::chain::Chain;
-use crate::error::{ChainError, NodeError};
+use crate::error::ChainError;
 use crate::metagraph::Metagraph;
 
 /// Keeps the metagraph of a subnet in sync, in a task of its own, until its last clone is dropped.
@@ -89,6 +89,8 @@ struct Progress {
 const INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
+/// After this long, any block will do: the chain may have been begun anew, as local ones are.
+const BEHIND_MAX: Duration = Duration::from_secs(60 * 60);
 
 impl MetagraphWatch {
     /// Begins to sync, at once and then every `interval`, on the current tokio runtime.
@@ -240,7 +242,8 @@ impl Sync {
 
     async fn sync(&self) -> Result<Snapshot, ChainError> {
         let last = self.snapshot.borrow().clone();
-        let metagraph = self.chain.metagraph_since(self.netuid, last.as_deref()).await?;
+        let seen = last.filter(|last| last.age() < BEHIND_MAX).map_or(0, |last| last.metagraph.block);
+        let metagraph = self.chain.metagraph_from(self.netuid, seen).await?;
         Ok(Snapshot { metagraph, synced_at: SystemTime::now(), synced: Instant::now() })
     }
 
@@ -270,24 +273,5 @@ fn pause_after_failure(backoff: &mut Backoff) -> Duration {
     match backoff.next_pause(entropy) {
         Pause::Retry(pause) | Pause::Probe(pause) => pause,
         Pause::GiveUp => RETRY_MAX,
-    }
-}
-
-/// After this long, any block will do: the chain may have been begun anew, as local ones are.
-const BEHIND_MAX: Duration = Duration::from_secs(60 * 60);
-
-impl Chain {
-    /// The metagraph, from a node that is not behind what was read before.
-    async fn metagraph_since(&self, netuid: u16, last: Option<&Snapshot>) -> Result<Metagraph, ChainError> {
-        let seen = last.filter(|last| last.age() < BEHIND_MAX).map_or(0, |last| last.metagraph.block);
-        let times = self.times();
-        self.run(move |client| async move {
-            let metagraph = crate::reading::metagraph(&client, netuid, times).await?;
-            if metagraph.block < seen {
-                return Err(NodeError::Behind { block: metagraph.block, seen }.into());
-            }
-            Ok(metagraph)
-        })
-        .await
     }
 }

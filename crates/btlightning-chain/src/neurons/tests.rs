@@ -140,11 +140,13 @@ fn more_neurons_than_are_read_are_not_read() {
 
 #[test]
 fn addresses_are_read_by_their_type() {
-    let ip = |ip_type, ip| Axon { ip, port: 1, ip_type, protocol: 4 }.ip().to_string();
-    assert_eq!(ip(4, 0x0808_0404), "8.8.4.4");
-    assert_eq!(ip(4, 1 << 32), "0.0.0.0");
-    assert_eq!(ip(6, 0x2606_4700 << 96 | 1), "2606:4700::1");
-    assert_eq!(ip(0, 0), "0.0.0.0");
+    let ip = |ip_type, ip| Axon { ip, port: 1, ip_type, protocol: 4 }.ip().map(|ip| ip.to_string());
+    assert_eq!(ip(4, 0x0808_0404).as_deref(), Some("8.8.4.4"));
+    assert_eq!(ip(4, 0).as_deref(), Some("0.0.0.0"));
+    assert_eq!(ip(4, 1 << 32), None);
+    assert_eq!(ip(6, 0x2606_4700 << 96 | 1).as_deref(), Some("2606:4700::1"));
+    assert_eq!(ip(0, 0), None);
+    assert_eq!(ip(5, 0x0808_0404), None);
 }
 
 #[test]

@@ -183,6 +183,16 @@ async fn a_node_of_another_chain_is_refused() {
 }
 
 #[tokio::test]
+async fn a_node_that_only_says_which_chain_it_belongs_to_does_not_shut_out_the_others() {
+    let chain = populated(Chain::builder()).await;
+    let other = populated(Chain::builder().spec_version(366)).await;
+    other.node().fail_only(&["state_call"], Failure::Error { code: 1, message: "no".into() });
+    let ours = impatient([other.url(), chain.url()]);
+    assert!(ours.metagraph(NETUID).await.is_ok());
+    assert_eq!(ours.status().genesis, Some(chain.genesis_hash()));
+}
+
+#[tokio::test]
 async fn settings_are_checked_before_anything_is_connected() {
     let mut none = config(["ws://127.0.0.1:1"]);
     none.endpoints.clear();

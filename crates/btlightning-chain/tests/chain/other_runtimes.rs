@@ -52,6 +52,20 @@ async fn metadata_is_fetched_once_a_runtime_version() {
 }
 
 #[tokio::test]
+async fn metadata_of_a_few_runtime_versions_is_kept_and_no_more() {
+    let chain = populated(Chain::builder()).await;
+    let ours = asking([chain.url()]);
+    for spec_version in 400..409 {
+        chain.upgrade_runtime(spec_version);
+        ours.metagraph(NETUID).await.unwrap();
+    }
+    // It goes with the connection that it was kept for, after every fifth.
+    assert_eq!(chain.requests().count("rpc_methods"), 2);
+    assert_eq!(chain.node().connections(), 1);
+    assert_eq!(ours.status().last_error, None);
+}
+
+#[tokio::test]
 async fn an_upgrade_is_taken_up_while_connected() {
     let chain = populated(Chain::builder()).await;
     for backend in [Backend::Legacy, Backend::ChainHead] {
