@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::error::{ChainError, EndpointFailure, NodeError};
-use crate::network::Network;
+use crate::network::{FINNEY_GENESIS, Network};
 use crate::node::{BlockHash, Node, shown, standalone_client};
 
 /// Which methods of a node are used.
@@ -178,6 +178,11 @@ impl Chain {
             last_error: state.last_error.clone(),
             genesis: state.genesis.map(|hash| hash.0),
         }
+    }
+
+    /// Whether a node has answered, and is of mainnet.
+    pub fn is_mainnet(&self) -> bool {
+        self.status().genesis == Some(FINNEY_GENESIS)
     }
 
     /// Genesis hash of the chain, from the node if none has said it yet.

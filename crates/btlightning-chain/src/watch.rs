@@ -27,6 +27,7 @@ pub struct MetagraphWatch {
 /// What all clones hold, and the task does not.
 struct Task {
     chain: Chain,
+    netuid: u16,
     wanted_now: Arc<Notify>,
     handle: AbortHandle,
 }
@@ -112,7 +113,7 @@ impl MetagraphWatch {
         let wanted_now = Arc::new(Notify::new());
         let sync = Sync { chain: chain.clone(), netuid, interval, snapshot, report };
         let handle = runtime.spawn(sync.run(Arc::clone(&wanted_now))).abort_handle();
-        Ok(Self { snapshots, progress, task: Arc::new(Task { chain, wanted_now, handle }) })
+        Ok(Self { snapshots, progress, task: Arc::new(Task { chain, netuid, wanted_now, handle }) })
     }
 
     /// The last metagraph, however old; `None` before the first sync has succeeded.
@@ -134,6 +135,25 @@ impl MetagraphWatch {
             Ok(Err(_)) => Err(ChainError::ShuttingDown),
             Err(_) => Err(self.last_error().unwrap_or(ChainError::OutOfTime { after: within })),
         }
+    }
+
+    /// The last metagraph, or what comes of the first attempt to read one, which takes at most the chain's
+    /// [`operation_timeout`](crate::chain::ChainConfig) and its connect timeout for every endpoint.
+    ///
+    /// # Errors
+    /// Why that attempt failed. The watch goes on trying.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn first_attempt(&self) -> Result<Arc<Snapshot>, ChainError> {
+        let mut progress = self.progress.clone();
+        progress.wait_for(|progress| progress.ended > 0).await.map_err(|_| ChainError::ShuttingDown)?;
+        self.latest().ok_or_else(|| self.last_error().unwrap_or(ChainError::ShuttingDown))
+    }
+
+    /// The subnet.
+    pub fn netuid(&self) -> u16 {
+        self.task.netuid
     }
 
     /// Syncs now, and gives the metagraph of a sync that began after this call.

@@ -221,6 +221,10 @@ def test_a_miner_that_signs_by_a_function_is_known() -> None:
         assert comes_in(server)
     with pytest.raises(ValueError, match="length 32"):
         server.set_miner_keypair(b"short")
+    not_a_seed: list[Any] = [32, None, "m" * 32]
+    for wrong in not_a_seed:
+        with pytest.raises(TypeError):
+            server.set_miner_keypair(wrong)
 
 
 def test_idle_connections_are_closed_when_asked() -> None:

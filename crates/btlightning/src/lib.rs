@@ -13,12 +13,16 @@
 //!   them.
 //!
 //! # Features
+//! - `subtensor`: the chain ([`metagraph`]): miners found and followed by the metagraph, permits and stake, publishing.
+//! - `sources-file`: [learned source allowlists](server::LearnedSources) that survive restarts in a file.
 //! - `btwallet`: signers from Bittensor wallet files ([`BtWalletSigner`](signing)).
 
 pub mod client;
 mod compat;
 pub mod error;
 mod limits;
+#[cfg(feature = "subtensor")]
+pub mod metagraph;
 pub mod raw;
 pub mod server;
 pub mod signing;
@@ -45,9 +49,14 @@ pub use self::client::{
 pub use self::compat::types;
 pub use self::error::{LightningError, Result};
 pub use self::server::{
-    AsyncSynapseHandler, HandshakeObserver, LightningServer, LightningServerConfig,
+    AsyncSynapseHandler, HandshakeObserver, LearnedSources, LightningServer, LightningServerConfig,
     LightningServerConfigBuilder, SourceAddressResolver, SourceAllowlist, StreamingSynapseHandler,
     SynapseHandler, ValidatorPermitResolver, typed_async_handler, typed_handler,
+};
+#[cfg(feature = "subtensor")]
+pub use self::metagraph::{
+    FINNEY_ENDPOINT, Metagraph, MetagraphMonitorConfig, NeuronInfo, TESTNET_ENDPOINT, connect_subtensor,
+    is_valid_ip,
 };
 #[cfg(feature = "btwallet")]
 pub use self::signing::BtWalletSigner;

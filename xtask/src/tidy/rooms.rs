@@ -13,7 +13,7 @@ struct Room {
     rule: &'static str,
 }
 
-const ROOMS: [Room; 5] = [
+const ROOMS: [Room; 6] = [
     Room {
         under: "crates/btlightning/src/client/",
         except: "",
@@ -37,6 +37,12 @@ const ROOMS: [Room; 5] = [
         except: "crates/btlightning/src/transport/tls.rs",
         words: &["rustls"],
         rule: "only transport::tls knows rustls",
+    },
+    Room {
+        under: "crates/btlightning-chain/src/",
+        except: "",
+        words: &["quinn", "rustls", "std::fs"],
+        rule: "the chain is read and written to by subxt alone, and knows no QUIC and no files",
     },
     Room {
         under: "crates/btlightning-proto/src/",

@@ -12,7 +12,7 @@ from . import _native, _signers
 from ._calls import Failures
 from ._errors import ConfigError
 from ._handlers import describe, is_async
-from ._types import ServerConnectionStats
+from ._types import Seed, ServerConnectionStats
 from ._workers import start_threads
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -129,9 +129,9 @@ class ServerBase:
         the official packages as it is. Raises :class:`ConfigError` for anything else, and :class:`SigningError`."""
         self._native.sign_with(_signers.resolve(signer)[0])
 
-    def set_miner_keypair(self, keypair_seed: bytes) -> None:
+    def set_miner_keypair(self, keypair_seed: Seed) -> None:
         """Signs with the key pair of this 32-byte seed."""
-        self._native.sign_with(bytes(keypair_seed))
+        self._native.sign_with(_signers.seed_bytes(keypair_seed))
 
     def set_python_signer(self, signer_callback: Callable[[bytes], bytes]) -> None:
         """Signs by calling ``signer_callback`` with the bytes to sign; it returns the 64 bytes of the signature."""
@@ -155,6 +155,8 @@ class ServerBase:
         ... def ask(data: dict[str, Any], caller: Caller) -> dict[str, Any]:
         ...     return {"answer": f"you are {caller.hotkey}"}
         """
+        if not isinstance(synapse_type, str):
+            raise TypeError(f'@server.handler("Name") takes the name of a request, not {synapse_type!r}')
 
         def registered(function: F) -> F:
             self.register(synapse_type, function, streams=streams)

@@ -52,6 +52,11 @@ pub struct LightningClientConfig {
     /// The most that a query without a timeout of its own may take, the wait for a connection included. Default: 150 s:
     /// a miner may give its handlers up to its own idle timeout, of which that is the default. Not zero.
     pub query_timeout: Duration,
+    /// The subnet whose miners the client connects to, and follows from then on, once
+    /// [`initialize_connections`](crate::LightningClient::initialize_connections) is called. Default: `None`, only miners
+    /// that are named. Needs the feature `subtensor`.
+    #[cfg(feature = "subtensor")]
+    pub metagraph: Option<super::MetagraphMonitorConfig>,
 }
 
 impl Default for LightningClientConfig {
@@ -69,6 +74,8 @@ impl Default for LightningClientConfig {
             max_stream_payload_bytes: DEFAULT_MAX_FRAME_PAYLOAD,
             stream_chunk_timeout: None,
             query_timeout: Duration::from_secs(150),
+            #[cfg(feature = "subtensor")]
+            metagraph: None,
         }
     }
 }
@@ -108,6 +115,10 @@ impl LightningClientConfig {
         })?;
         require(self.reconnect_max_retries >= 1, || "reconnect_max_retries must be at least 1".to_owned())?;
         require(self.max_connections >= 1, || "max_connections must be at least 1".to_owned())?;
+        #[cfg(feature = "subtensor")]
+        if let Some(metagraph) = &self.metagraph {
+            metagraph.validate()?;
+        }
         let frame = self.max_frame_payload_bytes;
         require_frame_limit(frame)?;
         require(self.max_stream_payload_bytes >= frame, || {
@@ -164,6 +175,13 @@ impl LightningClientConfigBuilder {
     /// default.
     pub fn stream_chunk_timeout(mut self, val: Duration) -> Self {
         self.config.stream_chunk_timeout = Some(val);
+        self
+    }
+
+    /// Sets [`LightningClientConfig::metagraph`].
+    #[cfg(feature = "subtensor")]
+    pub fn metagraph(mut self, val: super::MetagraphMonitorConfig) -> Self {
+        self.config.metagraph = Some(val);
         self
     }
 

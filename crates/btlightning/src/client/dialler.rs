@@ -82,6 +82,12 @@ impl Dialler {
         self.signer.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The validator's hotkey, if it is one.
+    #[cfg(feature = "subtensor")]
+    pub(crate) fn validator(&self) -> Option<Hotkey> {
+        self.validator.ok()
+    }
+
     /// Binds the sockets, once, on the current tokio runtime.
     pub(crate) fn open(&self) -> Result<()> {
         if self.endpoints.get().is_none() {

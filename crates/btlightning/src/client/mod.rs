@@ -14,6 +14,8 @@ mod exchange;
 mod fan_out;
 mod knock;
 mod link;
+#[cfg(feature = "subtensor")]
+mod monitor;
 mod names;
 mod peers;
 mod pins;
@@ -41,6 +43,8 @@ pub use self::dial_error::DialError;
 use self::dialler::Dialler;
 pub use self::error::{CallError, PeerError, Phase};
 pub use self::fan_out::{Answered, FanOut};
+#[cfg(feature = "subtensor")]
+pub use self::monitor::{MetagraphMonitorConfig, MetagraphStatus};
 pub use self::names::NamesMiner;
 use self::peers::PeerFeed;
 pub use self::peers::{PEER_CHANGES_MAX, Peer, PeerChanges, PeerChangesLagged, PeerState};
@@ -85,7 +89,9 @@ pub struct LightningClient {
     config: LightningClientConfig,
     dialler: Arc<Dialler>,
     supervision: Arc<Supervision>,
-    registry: Registry,
+    registry: Arc<Registry>,
+    #[cfg(feature = "subtensor")]
+    monitor: monitor::Monitor,
 }
 
 impl LightningClient {
@@ -106,8 +112,15 @@ impl LightningClient {
             feed: PeerFeed::new(),
             policy: config.backoff(),
         });
-        let registry = Registry::new(config.max_connections, supervision.clone());
-        Ok(Self { config, dialler, supervision, registry })
+        let registry = Arc::new(Registry::new(config.max_connections, supervision.clone()));
+        Ok(Self {
+            config,
+            dialler,
+            supervision,
+            registry,
+            #[cfg(feature = "subtensor")]
+            monitor: monitor::Monitor::default(),
+        })
     }
 
     /// Asks `miner` and decodes its answer straight from the frame.
@@ -236,6 +249,13 @@ impl LightningClient {
         Ok(())
     }
 
+    /// Closes every connection and follows nobody any more.
+    fn forget_everyone(&self) {
+        #[cfg(feature = "subtensor")]
+        self.monitor.stop();
+        self.registry.close_all(CloseReason::ClientShutdown);
+    }
+
     fn fan_out_encoded<A: Send + 'static>(
         &self,
         miners: impl IntoIterator<Item = impl NamesMiner>,
@@ -259,7 +279,7 @@ impl LightningClient {
 
 impl Drop for LightningClient {
     fn drop(&mut self) {
-        self.registry.close_all(CloseReason::ClientShutdown);
+        self.forget_everyone();
     }
 }
 

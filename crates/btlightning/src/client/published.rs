@@ -18,7 +18,6 @@ use super::stream::{self, StreamingResponse};
 use super::{LightningClient, LightningClientConfig, registry, udp};
 use crate::error::{LightningError, Result};
 use crate::signing::Signer;
-use crate::transport::close::CloseReason;
 
 /// How long an orderly close waits until the peers have heard of it.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
@@ -73,6 +72,9 @@ impl LightningClient {
     ///
     /// Entries that cannot be dialled and those beyond `max_connections` are logged and left out. Cancel-safe: the dials
     /// go on.
+    ///
+    /// With a `metagraph` in the configuration (feature `subtensor`) the first call also follows that subnet: see
+    /// `start_metagraph_monitor`, whose time and errors are then this call's, too.
     ///
     /// # Errors
     /// `Signing` without a signer; otherwise as [`create_endpoint`](Self::create_endpoint). A miner that cannot be
@@ -168,13 +170,13 @@ impl LightningClient {
         Ok(stats)
     }
 
-    /// Closes every connection (`client_shutdown`) and forgets all miners. Waits up to a second until the peers have
+    /// Closes every connection (`client_shutdown`), forgets all miners, and follows no metagraph any more. Waits up to a second until the peers have
     /// heard of it. Queries that are out fail; the client can be used again.
     ///
     /// # Errors
     /// None.
     pub async fn close_all_connections(&self) -> Result<()> {
-        self.registry.close_all(CloseReason::ClientShutdown);
+        self.forget_everyone();
         // The supervisors close their links when they run next; what they have closed by then is waited for.
         tokio::task::yield_now().await;
         if let Some(endpoints) = self.dialler.endpoints() {
@@ -221,7 +223,27 @@ impl LightningClient {
         if self.dialler.signer().is_none() {
             return Err(LightningError::Signing("No signer configured".to_owned()));
         }
+        #[cfg(feature = "subtensor")]
+        if !self.also_named(&miners)
+            && let Some(metagraph) = &self.config.metagraph
+        {
+            return self.follow_metagraph(metagraph.clone(), miners).await;
+        }
         registry::settled(self.registry.add(miners), self.dials_take()).await;
+        Ok(())
+    }
+
+    /// Wants exactly `miners` from now on, as [`update_miner_registry`](Self::update_miner_registry) does, but waits for no
+    /// dial, and leaves those that are down to their back-off. For lists that are read again and again, such as a
+    /// metagraph: a miner that never answers is then probed ever more slowly, however often it is named.
+    ///
+    /// # Errors
+    /// `Connection` before there is an endpoint.
+    pub fn follow_miners(&self, miners: Vec<QuicAxonInfo>) -> Result<()> {
+        if self.dialler.endpoints().is_none() {
+            return Err(CallError::NotStarted.into());
+        }
+        self.registry.follow(miners);
         Ok(())
     }
 

@@ -25,6 +25,14 @@ pub(crate) struct Registry {
     table: Mutex<Table>,
 }
 
+/// What becomes of an address that is still wanted and could not be reached.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Down {
+    DialNow,
+    /// It is dialled when its pause is over; now, if it has none.
+    Wait,
+}
+
 #[derive(Default)]
 struct Table {
     slots: HashMap<PeerAddr, Arc<Slot>>,
@@ -128,17 +136,24 @@ impl Registry {
             })
             .collect();
         all.extend(axons);
-        self.carry_out(&mut table, all)
+        self.carry_out(&mut table, all, Down::DialNow)
     }
 
     /// Wants exactly `axons`: opens what is new, closes what is gone or has moved, dials now what is down. Returns the
     /// slots whose dials are under way.
     pub(crate) fn replace(&self, axons: Vec<QuicAxonInfo>) -> Vec<Arc<Slot>> {
         let mut table = self.lock();
-        self.carry_out(&mut table, axons)
+        self.carry_out(&mut table, axons, Down::DialNow)
     }
 
-    fn carry_out(&self, table: &mut Table, axons: Vec<QuicAxonInfo>) -> Vec<Arc<Slot>> {
+    /// Wants exactly `axons`, as [`replace`](Self::replace) does, but leaves those that are down to their back-off: a list
+    /// that is read again every few minutes is no news of them. Returns the slots whose dials are under way.
+    pub(crate) fn follow(&self, axons: Vec<QuicAxonInfo>) -> Vec<Arc<Slot>> {
+        let mut table = self.lock();
+        self.carry_out(&mut table, axons, Down::Wait)
+    }
+
+    fn carry_out(&self, table: &mut Table, axons: Vec<QuicAxonInfo>, down: Down) -> Vec<Arc<Slot>> {
         let (wanted, rejected) = WantedPeers::parse(axons);
         for peers::Rejected { axon, why } in rejected {
             warn!("miner {:?} at {:?} is left out: {why}", axon.hotkey, axon.addr_key().as_ref());
@@ -158,7 +173,10 @@ impl Registry {
         }
         table.homes.clear();
         let mut dialling = Vec::new();
-        for peers::Slot { addr, hotkeys } in plan.keep.into_iter().chain(plan.change) {
+        // Whoever was refused at an address that changes hands may be who is wanted there now.
+        let keep = plan.keep.into_iter().map(|slot| (slot, down));
+        let change = plan.change.into_iter().map(|slot| (slot, Down::DialNow));
+        for (peers::Slot { addr, hotkeys }, down) in keep.chain(change) {
             let Some(slot) = table.slots.get(&addr).cloned() else { continue };
             table.homes.extend(hotkeys.iter().map(|hotkey| (*hotkey, addr.clone())));
             slot.want_only(
@@ -166,7 +184,9 @@ impl Registry {
                 CloseReason::MinerDeregistered,
                 &self.supervision.feed,
             );
-            slot.redial(&self.supervision.feed);
+            if down == Down::DialNow || slot.is_left_alone() {
+                slot.redial(&self.supervision.feed);
+            }
             if matches!(slot.state(), SlotState::Connecting { .. }) {
                 dialling.push(slot);
             }

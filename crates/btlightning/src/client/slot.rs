@@ -97,6 +97,11 @@ impl Slot {
         matches!(*self.state.borrow(), SlotState::Closed)
     }
 
+    /// Whether the address is down, and is not going to be dialled unless somebody asks for it.
+    pub(crate) fn is_left_alone(&self) -> bool {
+        matches!(*self.state.borrow(), SlotState::Waiting { until: None, .. })
+    }
+
     /// Whether the last dial failed for the server's TLS key.
     pub(crate) fn is_waiting_for_a_pin(&self) -> bool {
         let state = self.state.borrow();

@@ -71,6 +71,60 @@ async fn a_dead_miner_is_dialled_at_once_when_the_registry_names_it_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_list_that_is_followed_leaves_who_is_down_to_its_back_off() {
+    let world = World::new(60);
+    let stays = world.miner("stays", "10.0.0.2:1").await;
+    let goes = world.miner("goes", "10.0.0.3:1").await;
+    let mut client = world.client(config()).await;
+    let dead = axon_at(&hotkey("dead"), "10.0.0.4:1".parse().unwrap());
+    client.initialize_connections(vec![stays.axon(), goes.axon(), dead.clone()]).await.unwrap();
+
+    // Named every ten seconds for an hour. Without a back-off there would be 360 dials.
+    let mut changes = client.peer_changes();
+    let mut dials = 0;
+    for _ in 0..360 {
+        client.follow_miners(vec![stays.axon(), dead.clone()]).unwrap();
+        tokio::time::sleep(Duration::from_secs(10)).await; // virtual
+        while let Ok(Some(change)) = tokio::time::timeout(Duration::ZERO, changes.next()).await {
+            let change = change.unwrap();
+            dials += usize::from(
+                change.hotkey == hotkey("dead") && matches!(change.state, PeerState::Connecting { .. }),
+            );
+        }
+    }
+    assert!((5..25).contains(&dials), "{dials} dials of a dead miner in an hour");
+    assert_eq!(stays.server.get_active_nonce_count().await, 1, "who is connected is not dialled again");
+    assert!(client.peer_state(&goes.hotkey).is_none());
+
+    // Who comes and who moves is dialled at once.
+    let comes = world.miner("comes", "10.0.0.5:1").await;
+    let moved = world.miner("stays", "10.0.0.6:1").await;
+    client.follow_miners(vec![moved.axon(), comes.axon()]).unwrap();
+    client.call::<_, Ping>(comes.hotkey, "echo", &Ping { n: 1 }).await.unwrap();
+    client.call::<_, Ping>(moved.hotkey, "echo", &Ping { n: 1 }).await.unwrap();
+    assert_eq!(client.peers().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_followed_miner_that_was_given_up_is_dialled_when_it_is_named_again() {
+    let world = World::new(61);
+    let never =
+        LightningClientConfig { reconnect_slow_probe_interval: None, reconnect_max_retries: 1, ..config() };
+    let mut client = world.client(never).await;
+    let mut changes = client.peer_changes();
+    let axon = axon_at(&hotkey("miner"), "10.0.0.2:1".parse().unwrap());
+    client.initialize_connections(vec![axon.clone()]).await.unwrap();
+    change(&mut changes, &hotkey("miner"), |state| {
+        matches!(state, PeerState::BackingOff { until: None, .. })
+    })
+    .await;
+
+    let _miner = world.miner("miner", "10.0.0.2:1").await;
+    client.follow_miners(vec![axon]).unwrap();
+    client.call::<_, Ping>(hotkey("miner"), "echo", &Ping { n: 1 }).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn initialize_adds_and_update_replaces() {
     let world = World::new(52);
     let one = world.miner("one", "10.0.0.2:1").await;

@@ -15,6 +15,19 @@ pub(super) fn record(state: &State, netuid: u16, block: u64) -> Option<Record> {
     Some(neurons(record, subnet))
 }
 
+/// `DynamicInfo`: what the runtime says of a subnet's alpha.
+pub(super) fn dynamic(state: &State, netuid: u16, block: u64) -> Option<Record> {
+    let subnet = state.subnets.get(&netuid)?;
+    let record = economy(identity(Record::default(), subnet, block), subnet);
+    Some(
+        record
+            .field("subnet_name", &text(&subnet.name))
+            .field("token_symbol", &text(&subnet.symbol))
+            .field("subnet_identity", &None::<()>)
+            .field("emission", &Compact(0_u64)),
+    )
+}
+
 /// Text, as the metagraph has it: every byte compact.
 fn text(text: &str) -> Vec<Compact<u8>> {
     text.bytes().map(Compact).collect()
