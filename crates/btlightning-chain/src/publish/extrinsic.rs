@@ -67,7 +67,8 @@ impl Extrinsic {
             .build();
         let unsignable = |err: ExtrinsicError| ChainError::from(fault(DOING, err));
         let tx = at.tx();
-        let mut signable = tx.create_signable_offline(&call, params).map_err(unsignable)?;
+        // Version 4, which every runtime takes: what is signed begins with the call, and with nothing of the node's choosing.
+        let mut signable = tx.create_v4_signable_offline(&call, params).map_err(unsignable)?;
         let payload = signable.signer_payload().map_err(unsignable)?;
         let signature = MultiSignature::Sr25519(signer.sign(payload, signer_timeout).await?);
         let signed = signable.sign_with_account_and_signature(&account, &signature).map_err(unsignable)?;
