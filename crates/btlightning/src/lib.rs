@@ -48,15 +48,15 @@ pub use self::client::{
 };
 pub use self::compat::types;
 pub use self::error::{LightningError, Result};
-#[cfg(feature = "subtensor")]
-pub use self::metagraph::{
-    FINNEY_ENDPOINT, Metagraph, MetagraphMonitorConfig, NeuronInfo, TESTNET_ENDPOINT, connect_subtensor,
-    is_valid_ip,
-};
 pub use self::server::{
     AsyncSynapseHandler, HandshakeObserver, LearnedSources, LightningServer, LightningServerConfig,
     LightningServerConfigBuilder, SourceAddressResolver, SourceAllowlist, StreamingSynapseHandler,
     SynapseHandler, ValidatorPermitResolver, typed_async_handler, typed_handler,
+};
+#[cfg(feature = "subtensor")]
+pub use self::metagraph::{
+    FINNEY_ENDPOINT, Metagraph, MetagraphMonitorConfig, NeuronInfo, TESTNET_ENDPOINT, connect_subtensor,
+    is_valid_ip,
 };
 #[cfg(feature = "btwallet")]
 pub use self::signing::BtWalletSigner;
