@@ -161,4 +161,30 @@ mod tests {
         let call = ServeCall::new(0x0203, &Wanted { axon, key: Some(None) });
         assert_eq!(call.arguments.0, [expected.as_slice(), &[1 << 2, 0]].concat());
     }
+
+    #[tokio::test]
+    async fn only_what_real_metadata_means_by_the_same_name_is_signed() {
+        let chain = btlightning_testkit::chain::Chain::builder().start().await.unwrap();
+        let client =
+            subxt::OnlineClient::<subxt::PolkadotConfig>::from_insecure_url(chain.url()).await.unwrap();
+        let at = client.at_current_block().await.unwrap();
+        let is_known = |name, index| {
+            ServeCall { name, index, arguments: Arguments(Vec::new()) }.is_known_to(at.metadata_ref())
+        };
+        assert!(is_known("serve_axon", 4) && is_known("serve_axon_tls", 40));
+        // The name of one with the number or the arguments of another, as a node might have it that wants something else
+        // signed.
+        for (name, index) in [
+            ("serve_axon", 40),
+            ("serve_axon", 5),
+            ("serve_axon_tls", 4),
+            ("serve_prometheus", 5),
+            ("set_weights", 0),
+            ("not_there", 4),
+        ] {
+            assert!(!is_known(name, index), "{name} {index}");
+        }
+        let calls = at.metadata().pallet_by_name(PALLET).unwrap().call_index();
+        assert_eq!(calls, PALLET_INDEX);
+    }
 }

@@ -67,7 +67,8 @@ impl Extrinsic {
             .build();
         let unsignable = |err: ExtrinsicError| ChainError::from(fault(DOING, err));
         let tx = at.tx();
-        let mut signable = tx.create_signable_offline(&call, params).map_err(unsignable)?;
+        // Version 4, which every runtime takes: what is signed begins with the call, and with nothing of the node's choosing.
+        let mut signable = tx.create_v4_signable_offline(&call, params).map_err(unsignable)?;
         let payload = signable.signer_payload().map_err(unsignable)?;
         let signature = MultiSignature::Sr25519(signer.sign(payload, signer_timeout).await?);
         let signed = signable.sign_with_account_and_signature(&account, &signature).map_err(unsignable)?;
@@ -175,7 +176,11 @@ impl Submission<'_> {
                 TransactionStatus::Error { message }
                 | TransactionStatus::Invalid { message }
                 | TransactionStatus::Dropped { message } => {
-                    return self.refused(client, named(&message)).await;
+                    // What the legacy methods have a code for, the newer ones say in words.
+                    return match message.to_ascii_lowercase().contains("already imported") {
+                        true => self.wait_for_it(client).await,
+                        false => self.refused(client, named(&message)).await,
+                    };
                 }
                 TransactionStatus::Validated
                 | TransactionStatus::Broadcasted

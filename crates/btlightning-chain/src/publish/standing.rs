@@ -11,7 +11,6 @@ use super::certificate::{self, Certificate};
 use super::{Axon, Wanted, fault, garbage};
 use crate::error::{ChainError, NodeError};
 use crate::neurons::decode_value;
-use crate::node::within;
 use crate::reading::{AtBlock, PALLET, entry};
 
 /// How long a block takes where the runtime does not say.
@@ -37,19 +36,43 @@ impl Head {
         call: Duration,
     ) -> Result<AtBlock, ChainError> {
         const DOING: &str = "for the latest block";
-        if self == Self::Finalized {
-            return within(call, DOING, client.at_current_block()).await;
-        }
-        let best = async {
-            let mut blocks = client.stream_best_blocks().await.map_err(|err| fault(DOING, err))?;
-            let block = blocks.next().await.ok_or_else(|| lost(DOING))?;
-            let block = block.map_err(|err| fault(DOING, err))?;
-            block.at().await.map_err(|err| fault(DOING, err))
+        let read = async {
+            match self {
+                Self::Best => best(client, DOING).await,
+                Self::Finalized => client.at_current_block().await.map_err(|err| fault(DOING, err)),
+            }
         };
-        tokio::time::timeout(call, best)
+        tokio::time::timeout(call, read)
             .await
             .unwrap_or(Err(NodeError::TimedOut { doing: DOING, after: call }))
             .map_err(ChainError::from)
+    }
+}
+
+/// A client at the best block. There is no question for it that both backends know. Both tell of new ones and begin with
+/// what is there: the legacy one with the best block, `chainHead` with the finalized ones and then, if it is another one,
+/// the best.
+async fn best(client: &OnlineClient<PolkadotConfig>, doing: &'static str) -> Result<AtBlock, NodeError> {
+    let mut blocks = client.stream_best_blocks().await.map_err(|err| fault(doing, err))?;
+    let finalized = client.at_current_block().await.map_err(|err| fault(doing, err))?;
+    loop {
+        let block = blocks.next().await.ok_or_else(|| lost(doing))?.map_err(|err| fault(doing, err))?;
+        if block.number() > finalized.block_number() {
+            return block.at().await.map_err(|err| fault(doing, err));
+        }
+        if block.number() == finalized.block_number() {
+            break;
+        }
+    }
+    // What is there already takes one question, and comes before the answer to a question that is asked after it.
+    let hash = finalized.block_ref().clone();
+    tokio::select! {
+        biased;
+        next = blocks.next() => {
+            let block = next.ok_or_else(|| lost(doing))?.map_err(|err| fault(doing, err))?;
+            block.at().await.map_err(|err| fault(doing, err))
+        }
+        finalized = client.at_block(hash) => finalized.map_err(|err| fault(doing, err)),
     }
 }
 

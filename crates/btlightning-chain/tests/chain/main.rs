@@ -5,6 +5,7 @@
 
 mod failing;
 mod other_runtimes;
+mod publishing;
 mod reading;
 mod size;
 mod subnet;
