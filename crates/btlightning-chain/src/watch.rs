@@ -281,7 +281,8 @@ impl Sync {
 
     async fn sync(&self) -> Result<Snapshot, ChainError> {
         let last = self.snapshot.borrow().clone();
-        let seen = last.as_ref().filter(|last| last.age() < BEHIND_MAX).map_or(0, |last| last.metagraph.block);
+        let seen =
+            last.as_ref().filter(|last| last.age() < BEHIND_MAX).map_or(0, |last| last.metagraph.block);
         let metagraph = self.chain.metagraph_from(self.netuid, seen).await?;
         let (synced_at, synced) = (SystemTime::now(), Instant::now());
         let tls_keys = match self.chain.tls_key_pins(self.netuid).await {

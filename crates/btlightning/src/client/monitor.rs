@@ -275,7 +275,12 @@ impl LightningClient {
         self.monitor.stop();
         let dialling = follower.follow(&first);
         let task = endpoints.runtime.spawn(follow_on(watch.clone(), follower.clone())).abort_handle();
-        info!("following subnet {} from block {}: {} miners", config.netuid, first.metagraph.block, dialling.len());
+        info!(
+            "following subnet {} from block {}: {} miners",
+            config.netuid,
+            first.metagraph.block,
+            dialling.len()
+        );
         *self.monitor.running() = Some(Running { watch, follower, task });
         registry::settled(dialling, self.dials_take()).await;
         Ok(())

@@ -189,7 +189,9 @@ impl LightningServer {
 
     /// The miner, if the hotkey that it was made with is one.
     #[cfg(feature = "subtensor")]
-    pub(super) fn hotkey(&self) -> std::result::Result<crate::Hotkey, btlightning_proto::identity::HotkeyError> {
+    pub(super) fn hotkey(
+        &self,
+    ) -> std::result::Result<crate::Hotkey, btlightning_proto::identity::HotkeyError> {
         self.shared.miner
     }
 

@@ -141,9 +141,8 @@ impl LightningServer {
         let failed = |reason: String| PublishError::Signer { reason };
         let hotkey = self.hotkey().map_err(|error| failed(format!("the server's own hotkey: {error}")))?;
         let signer = self.signer().ok_or_else(|| failed("no miner signer configured".to_owned()))?;
-        let signer = HotkeySigner::new(hotkey, move |payload| {
-            signer.sign(payload).map_err(|error| error.to_string())
-        });
+        let signer =
+            HotkeySigner::new(hotkey, move |payload| signer.sign(payload).map_err(|error| error.to_string()));
         Ok(Publisher::new(chain, netuid, signer))
     }
 }

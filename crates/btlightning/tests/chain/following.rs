@@ -81,18 +81,12 @@ async fn miners_that_are_named_by_hand_stay_beside_those_of_the_metagraph() {
     let chain = chain_with([validator("validator", 9), listed.neuron()]).await;
     let config = LightningClientConfig { metagraph: Some(subnet_of(&chain)), ..Default::default() };
     let mut client = client("validator", config);
-    let axon = QuicAxonInfo::new(
-        named.hotkey.to_string(),
-        named.addr.ip().to_string(),
-        named.addr.port(),
-        4,
-    );
+    let axon = QuicAxonInfo::new(named.hotkey.to_string(), named.addr.ip().to_string(), named.addr.port(), 4);
     within(client.initialize_connections(vec![axon])).await.unwrap();
     assert_eq!(connected(&client.peers()), sorted(vec![listed.hotkey, named.hotkey]));
 
     let later = Miner::start("later").await;
-    let axon =
-        QuicAxonInfo::new(later.hotkey.to_string(), later.addr.ip().to_string(), later.addr.port(), 4);
+    let axon = QuicAxonInfo::new(later.hotkey.to_string(), later.addr.ip().to_string(), later.addr.port(), 4);
     within(client.initialize_connections(vec![axon])).await.unwrap();
     change(&chain, |subnet| subnet.neuron_mut(1).unwrap().axon = Some(Axon::reset()));
     client.refresh_metagraph();

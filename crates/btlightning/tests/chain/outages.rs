@@ -5,7 +5,9 @@ use std::time::Duration;
 use btlightning::metagraph::MetagraphMonitorConfig;
 use btlightning_testkit::chain::Axon;
 
-use crate::world::{Miner, ask, chain_with, change, connected, following, subnet_of, until, validator, within};
+use crate::world::{
+    Miner, ask, chain_with, change, connected, following, subnet_of, until, validator, within,
+};
 
 const OFTEN: Duration = Duration::from_millis(50);
 

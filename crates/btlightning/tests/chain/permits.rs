@@ -23,8 +23,7 @@ async fn connecting(name: &str, miner: &Miner) -> LightningClient {
         ..Default::default()
     };
     let mut client = client(name, config);
-    let axon =
-        QuicAxonInfo::new(miner.hotkey.to_string(), miner.addr.ip().to_string(), miner.addr.port(), 4);
+    let axon = QuicAxonInfo::new(miner.hotkey.to_string(), miner.addr.ip().to_string(), miner.addr.port(), 4);
     within(client.initialize_connections(vec![axon])).await.unwrap();
     client
 }
@@ -38,7 +37,7 @@ async fn permits_are_gained_and_lost_with_the_chain() {
         server.set_validator_permit_resolver(Box::new(permits));
     })
     .await;
-    assert_eq!(miner.server.get_permitted_validator_count().await, 1);
+    until_permitted(&miner, 1).await;
     let (holder, hopes) = (connecting("holder", &miner).await, connecting("hopes", &miner).await);
     ask(&holder, miner.hotkey).await.unwrap();
     assert!(connected(&hopes.peers()).is_empty());
@@ -62,6 +61,7 @@ async fn a_stake_floor_keeps_small_holders_out() {
         server.set_validator_permit_resolver(Box::new(permits));
     })
     .await;
+    until_permitted(&miner, 1).await;
     let (large, small) = (connecting("large", &miner).await, connecting("small", &miner).await);
     ask(&large, miner.hotkey).await.unwrap();
     assert!(connected(&small.peers()).is_empty());
@@ -83,6 +83,7 @@ async fn a_miner_without_a_node_keeps_the_permits_it_knows() {
         server.set_validator_permit_resolver(Box::new(permits));
     })
     .await;
+    until_permitted(&miner, 1).await;
     chain.node().stop().await.unwrap();
     within(watch.refreshed(Duration::from_secs(30))).await.unwrap_err();
     let holder = connecting("holder", &miner).await;
@@ -113,6 +114,16 @@ async fn the_learned_allowlist_counts_the_chains_stake() {
     ask(&small, miner.hotkey).await.unwrap();
     until_status(&sources, |status| status.mode == SourcesMode::Enforcing).await;
     assert_eq!(sources.status().coverage_permille, 1000);
+}
+
+/// The permits are asked for when the server begins to serve.
+async fn until_permitted(miner: &Miner, count: usize) {
+    within(async {
+        while miner.server.get_permitted_validator_count().await != count {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 async fn until_status(

@@ -1,7 +1,7 @@
 //! TLS keys that miners publish, and clients check.
 
-use btlightning::metagraph::{Axon, MetagraphMonitorConfig, Published};
 use btlightning::PeerState;
+use btlightning::metagraph::{Axon, MetagraphMonitorConfig, Published};
 
 use crate::world::{
     Miner, NETUID, account, ask, chain_with, change, connected, following, neuron, ours, subnet_of, until,

@@ -107,8 +107,7 @@ impl Miner {
         let host = if cfg!(target_os = "linux") { "127.0.0.2" } else { "127.0.0.1" };
         let signer = signer(name);
         let hotkey = signer.hotkey();
-        let mut server =
-            LightningServer::with_config(hotkey.to_string(), host.into(), 0, config).unwrap();
+        let mut server = LightningServer::with_config(hotkey.to_string(), host.into(), 0, config).unwrap();
         server.set_miner_signer(Box::new(signer));
         server.register("echo", Handler::typed(|_, ping: Ping| async move { Ok::<_, String>(ping) }));
         prepare(&mut server);
