@@ -32,6 +32,7 @@ from ._errors import (
     WalletError,
 )
 from ._logging import refresh_log_level
+from ._miners import miners_of
 from ._native import Caller, Ext, Peer, QuicAxonInfo, Timings, decode_payload, encode_payload, hotkey_of_seed
 from ._options import ClientOptions
 from ._server import LightningServer, RustLightningServer
@@ -40,6 +41,7 @@ from ._types import (
     Answer,
     AxonInfo,
     ClientConnectionStats,
+    MetagraphLike,
     Miner,
     MinerAddress,
     Reply,
@@ -71,6 +73,7 @@ __all__ = [
     "LightningError",
     "LightningServer",
     "LightningTimeoutError",
+    "MetagraphLike",
     "Miner",
     "MinerAddress",
     "Peer",
@@ -96,6 +99,7 @@ __all__ = [
     "decode_payload",
     "encode_payload",
     "hotkey_of_seed",
+    "miners_of",
     "refresh_log_level",
 ]
 

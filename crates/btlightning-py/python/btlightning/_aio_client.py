@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from . import _native, _signers
 from ._loop import Source, awaited
-from ._options import ClientOptions, Reader, answer, listed, native_client, reader, reply
-from ._types import Answer, ClientConnectionStats, Miner, MinerAddress, Reply
+from ._miners import listed
+from ._options import ClientOptions, Reader, answer, native_client, reader, reply
+from ._types import Answer, ClientConnectionStats, MetagraphLike, Miner, MinerAddress, Reply
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -53,16 +54,17 @@ class AsyncLightning:
         """Signs with the hotkey in ``wallet_path/wallet_name/hotkeys/hotkey_name``; raises :class:`SigningError`."""
         self.set_signer(_signers.from_wallet_files(wallet_name, wallet_path, hotkey_name))
 
-    async def connect(self, miners: Iterable[MinerAddress]) -> None:
+    async def connect(self, miners: MetagraphLike | Iterable[MinerAddress]) -> None:
         """Wants ``miners`` besides those that are wanted already, and dials them all at once.
 
         Returns when every dial has come to an end, after at most ``connect_timeout_secs``. A miner that cannot be reached
-        is no error: it is dialled again in the background, and :meth:`peers` says why. Cancelled, the dials go on.
+        is no error: it is dialled again in the background, and :meth:`peers` says why. A metagraph or neurons of the official
+        SDK are taken as they are; see :func:`miners_of` for which of them are miners. Cancelled, the dials go on.
         Raises :class:`SigningError` without a signer.
         """
         await awaited(self._native.connect, listed(miners))
 
-    async def update(self, miners: Iterable[MinerAddress]) -> None:
+    async def update(self, miners: MetagraphLike | Iterable[MinerAddress]) -> None:
         """Wants exactly ``miners`` from now on: new ones are dialled, connections to others are closed."""
         self._native.open()
         await awaited(self._native.update, listed(miners))
@@ -138,7 +140,7 @@ class AsyncLightning:
     @overload
     def fan_out(
         self,
-        miners: Iterable[Miner],
+        miners: MetagraphLike | Iterable[Miner],
         synapse_type: str,
         data: object,
         *,
@@ -149,7 +151,7 @@ class AsyncLightning:
     @overload
     def fan_out(
         self,
-        miners: Iterable[Miner],
+        miners: MetagraphLike | Iterable[Miner],
         synapse_type: str,
         data: object,
         *,
@@ -159,7 +161,7 @@ class AsyncLightning:
     ) -> AsyncAnswers[T]: ...
     def fan_out(
         self,
-        miners: Iterable[Miner],
+        miners: MetagraphLike | Iterable[Miner],
         synapse_type: str,
         data: object,
         *,

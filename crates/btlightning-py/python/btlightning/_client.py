@@ -8,10 +8,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from . import _native, _signers
-from ._options import Reader, answer, listed, native_client, reader, reply
+from ._miners import listed
+from ._options import Reader, answer, native_client, reader, reply
 from ._types import (
     Answer,
     ClientConnectionStats,
+    MetagraphLike,
     Miner,
     MinerAddress,
     Reply,
@@ -95,11 +97,12 @@ class Lightning:
         """Signs with the hotkey in ``wallet_path/wallet_name/hotkeys/hotkey_name``; raises :class:`SigningError`."""
         self.set_signer(_signers.from_wallet_files(wallet_name, wallet_path, hotkey_name))
 
-    def initialize_connections(self, miners: Iterable[MinerAddress]) -> None:
+    def initialize_connections(self, miners: MetagraphLike | Iterable[MinerAddress]) -> None:
         """Wants ``miners`` besides those that are wanted already, and dials them all at once.
 
         Returns when every dial has come to an end, after at most ``connect_timeout_secs``. A miner that cannot be reached
-        is no error: it is dialled again in the background, and :meth:`peers` says why. Raises :class:`SigningError` without
+        is no error: it is dialled again in the background, and :meth:`peers` says why. A metagraph or neurons of the official
+        SDK are taken as they are; see :func:`miners_of` for which of them are miners. Raises :class:`SigningError` without
         a signer.
         """
         self._native.connect(listed(miners))
@@ -118,7 +121,7 @@ class Lightning:
         """Asks a miner for an answer in chunks of bytes; iterate over it."""
         return Stream(self._native.query_axon_stream(axon_info, request))
 
-    def update_miner_registry(self, miners: Iterable[MinerAddress]) -> None:
+    def update_miner_registry(self, miners: MetagraphLike | Iterable[MinerAddress]) -> None:
         """Wants exactly ``miners`` from now on: new ones are dialled, connections to others are closed."""
         self._native.update(listed(miners))
 
@@ -193,7 +196,7 @@ class Lightning:
     @overload
     def fan_out(
         self,
-        miners: Iterable[Miner],
+        miners: MetagraphLike | Iterable[Miner],
         synapse_type: str,
         data: object,
         *,
@@ -204,7 +207,7 @@ class Lightning:
     @overload
     def fan_out(
         self,
-        miners: Iterable[Miner],
+        miners: MetagraphLike | Iterable[Miner],
         synapse_type: str,
         data: object,
         *,
@@ -214,7 +217,7 @@ class Lightning:
     ) -> Answers[T]: ...
     def fan_out(
         self,
-        miners: Iterable[Miner],
+        miners: MetagraphLike | Iterable[Miner],
         synapse_type: str,
         data: object,
         *,
