@@ -55,6 +55,7 @@ AXONS: dict[str, tuple[dict[str, Any], bool, bool]] = {
     "IPv4": (record("8.8.8.8", 8091), True, True),
     "IPv6": (record("2606:4700::1111", 8091), True, True),
     "IPv4 written as IPv6": (record("::ffff:8.8.4.4", 8091), True, True),
+    "the last of what is routed": (record("223.255.255.255", 65535), True, True),
     "never served": ({**record("0.0.0.0", 0), "ip_type": 0, "protocol": 0, "version": 0}, False, False),
     "reset": (record("0.0.0.0", 1), False, False),
     "IPv6 of nobody": (record("::", 8091), False, False),
@@ -70,17 +71,20 @@ AXONS: dict[str, tuple[dict[str, Any], bool, bool]] = {
     "many, IPv6": (record("ff02::1", 8091), False, False),
     "reserved": (record("240.0.0.1", 8091), False, False),
     "this network": (record("0.0.0.9", 8091), False, False),
+    "a way to IPv4": (record("64:ff9b::808:808", 8091), False, False),
+    "IPv4 wrapped": (record("2002:808:808::1", 8091), False, False),
+    "documentation": (record("2001:db8::1", 8091), False, False),
 }
 RECORDS = [axon for axon, _, _ in AXONS.values()]
 STAKES = [place * ALPHA for place in range(len(RECORDS))]
-PERMITS = [place % 2 == 1 for place in range(len(RECORDS))]
+PERMITS = [place == 1 for place in range(len(RECORDS))]
 
 
-def expected(which: int) -> list[tuple[str, str, int, int]]:
-    """The miners that there are: 1 on the internet, 2 with those on networks of one's own."""
+def expected(which: int, permits: bool = True) -> list[tuple[str, str, int, int]]:
+    """The miners that there are: 1 on the internet, 2 with those on networks of one's own; without who has a permit."""
     found = []
     for hotkey, axon in zip(KEYS, AXONS.values()):
-        if axon[which]:
+        if axon[which] and (permits or hotkey != KEYS[1]):
             ip = ipaddress.ip_address(axon[0]["ip"])
             mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
             found.append((hotkey, str(mapped or ip), axon[0]["port"], 4))
@@ -215,27 +219,29 @@ def zip_protocols(metagraph: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("kind", WHOLE)
-def test_of_a_metagraph_those_are_miners_that_can_be_reached(kind: str) -> None:
-    assert said(miners_of(WHOLE[kind]())) == expected(1)
-    assert said(miners_of(WHOLE[kind](), allow_private=True)) == expected(2)
+def test_of_a_metagraph_those_are_miners_that_can_be_reached_and_have_no_permit(kind: str) -> None:
+    permits = kind not in WITH_STAKES
+    assert said(miners_of(WHOLE[kind]())) == expected(1, permits)
+    assert said(miners_of(WHOLE[kind](), allow_private=True)) == expected(2, permits)
+    assert said(miners_of(WHOLE[kind](), allow_private=True, validator_permit=None)) == expected(2)
 
 
 @pytest.mark.parametrize("kind", WITH_STAKES)
 def test_stake_and_permit_choose_among_them(kind: str) -> None:
     metagraph = WITH_STAKES[kind]()
-    first, second, third = expected(1)
-    assert said(miners_of(metagraph, min_stake=ALPHA)) == [second, third]
-    assert said(miners_of(metagraph, min_stake=ALPHA + 1)) == [third]
-    assert said(miners_of(metagraph, validator_permit=True)) == [second]
-    assert said(miners_of(metagraph, validator_permit=False)) == [first, third]
+    first, permitted, third, fourth = expected(1)
+    assert said(miners_of(metagraph, min_stake=2 * ALPHA)) == [third, fourth]
+    assert said(miners_of(metagraph, min_stake=2 * ALPHA + 1)) == [fourth]
+    assert said(miners_of(metagraph, validator_permit=True)) == [permitted]
+    assert said(miners_of(metagraph, validator_permit=False)) == [first, third, fourth]
     asked: list[int] = []
 
-    def is_odd(neuron: Any) -> bool:
+    def is_even(neuron: Any) -> bool:
         asked.append(neuron.uid)
-        return bool(neuron.uid % 2)
+        return bool(neuron.uid % 2 == 0)
 
-    assert said(miners_of(metagraph, matching=is_odd)) == [second]
-    assert asked == [0, 1, 2]
+    assert said(miners_of(metagraph, matching=is_even)) == [first, third]
+    assert asked == [0, 2, 3]
 
 
 def test_a_predicate_gets_the_neuron_as_the_metagraph_has_it() -> None:
@@ -247,7 +253,9 @@ def test_a_predicate_gets_the_neuron_as_the_metagraph_has_it() -> None:
         return False
 
     assert miners_of(metagraph, matching=saw) == []
-    assert [id(neuron) for neuron in seen] == [id(neuron) for neuron in metagraph.neurons[:3]]
+    assert [id(neuron) for neuron in seen] == [
+        id(neuron) for neuron in metagraph.neurons[:4] if neuron.uid != 1
+    ]
 
     def broken(neuron: Any) -> bool:
         raise KeyError(neuron.coldkey)
@@ -265,12 +273,12 @@ def test_what_a_metagraph_does_not_say_cannot_be_asked_for() -> None:
         miners_of(axons10(), validator_permit=True)
     with pytest.raises(TypeError, match="rao"):
         miners_of(metagraph11(), min_stake=1.5)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="^a metagraph of 1 hotkeys and 18 axons$"):
+    with pytest.raises(ValueError, match="^a metagraph of 1 hotkeys and 22 axons$"):
         miners_of(info10(hotkeys=KEYS[:1]))
 
 
 @pytest.mark.parametrize(
-    "given", [[1], [None], [{"hotkey": KEYS[0]}], KEYS, "text", info10(hotkeys=[1] * 18)]
+    "given", [[1], [None], [{"hotkey": KEYS[0]}], KEYS, "text", info10(hotkeys=[1] * 22)]
 )
 def test_what_is_no_metagraph_is_refused(given: Any) -> None:
     with pytest.raises(TypeError):
@@ -321,14 +329,15 @@ def test_a_port_that_is_none_is_no_miners(port: Any) -> None:
 
 @pytest.mark.parametrize("kind", WHOLE)
 def test_lists_of_miners_may_be_metagraphs(kind: str) -> None:
-    assert said(listed(WHOLE[kind]())) == expected(1)
+    whole = "etagraph" in kind and "neurons" not in kind
+    assert said(listed(WHOLE[kind]())) == expected(1, permits=not whole or kind not in WITH_STAKES)
 
 
 def test_neurons_may_stand_in_a_list_among_others() -> None:
     """One's own word stays as it is; of neurons and axons of the SDK's, those are left that are miners."""
     mine: list[Any] = [axon_of(KEYS[0]), KEYS[1], QuicAxonInfo(KEYS[2], "127.0.0.1", 1)]
     own = SimpleNamespace(hotkey=KEYS[3], ip="127.0.0.1", port=1)
-    good, never, private = metagraph11().neurons[1], neurons10()[3], axons10()[8]
+    good, never, private = metagraph11().neurons[1], neurons10()[4], axons10()[9]
     assert private.ip == "127.0.0.2"
     given = listed([never, own, *mine, good, private])
     assert given[:4] == [own, *mine]

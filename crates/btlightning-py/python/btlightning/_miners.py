@@ -20,8 +20,26 @@ T = TypeVar("T")
 
 #: The protocol number of QUIC.
 _QUIC = 4
-_THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")
-_RESERVED = ipaddress.IPv4Network("240.0.0.0/4")
+
+#: What the internet does not route, by IANA's registries of special-purpose addresses. Those of the standard library differ
+#: from one Python to the next.
+_UNROUTED = [
+    ipaddress.ip_network(text)
+    for text in (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+        *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15"),
+        *("198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3"),
+        # Of IPv6, only 2000::/3 has been given out.
+        *("::/3", "4000::/2", "8000::/1", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"),
+    )
+]
+_LOCAL = [
+    ipaddress.ip_network(text)
+    for text in (
+        *("10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"),
+        *("::1/128", "fc00::/7"),
+    )
+]
 
 #: What the native half reads, without a look at each.
 _PLAIN = {str, dict, QuicAxonInfo}
@@ -33,18 +51,19 @@ def miners_of(
     metagraph: Union[MetagraphLike, Iterable[object]],
     *,
     min_stake: int | None = None,
-    validator_permit: bool | None = None,
+    validator_permit: bool | None = False,
     allow_private: bool = False,
     matching: Callable[[Any], bool] | None = None,
 ) -> list[QuicAxonInfo]:
     """The miners of a metagraph, or of a list of neurons or axons, as the official SDK has them (versions 10 and 11).
 
-    Left out are those that serve nothing, at addresses that the internet does not route, or with another protocol than 4.
-    That a neuron is ``active`` is not asked for: miners that set no weights are not. The clients' methods take a metagraph
-    as it is, and choose from it as this does without options.
+    Left out are those that serve nothing, at addresses that the internet does not route, or with another protocol than 4;
+    and those known to have a validator permit. That a neuron is ``active`` is not asked for: miners that set no weights are
+    not. The clients' methods take a metagraph as it is, and choose from it as this does without options.
 
-    ``min_stake``: at least so much of the subnet's alpha, in rao, of which 1,000,000,000 are one. ``validator_permit``: only
-    those that have one, or only those that have none. ``allow_private``: addresses of local networks and of this host, too.
+    ``min_stake``: at least so much of the subnet's alpha, in rao, of which 1,000,000,000 are one. ``validator_permit``:
+    ``True`` for only those that have one, ``None`` for all. ``allow_private``: addresses of local networks and of this host,
+    too.
     ``matching``: called with each neuron that is left, as the metagraph has it; where that has only columns
     (``MetagraphInfo``), with an object that has ``hotkey``, ``uid``, ``stake`` and ``validator_permit``. What it raises is
     raised here.
@@ -57,7 +76,9 @@ def miners_of(
     def is_wanted(neuron: _sdk.Neuron, given: object) -> bool:
         if min_stake is not None and _known(neuron, "stake") < min_stake:
             return False
-        if validator_permit is not None and _known(neuron, "validator_permit") != validator_permit:
+        if validator_permit and not _known(neuron, "validator_permit"):
+            return False
+        if validator_permit is False and neuron.validator_permit:
             return False
         return matching is None or matching(given)
 
@@ -68,8 +89,8 @@ def miners_of(
 def listed(miners: Union[MetagraphLike, Iterable[T]]) -> list[Union[T, QuicAxonInfo]]:
     """The miners of an iterable, or of a metagraph. One miner alone, which may be iterable itself, is refused.
 
-    Neurons and axons of the SDK's are chosen from as :func:`miners_of` does. Everything else is somebody's own word, and
-    stays as it is.
+    A metagraph is chosen from as :func:`miners_of` does. Of its neurons and axons in a list, whose choice is made already,
+    those are left out that cannot be reached. Everything else is somebody's own word, and stays as it is.
     """
     if type(miners) is not list:
         if isinstance(miners, (str, Mapping)) or hasattr(miners, "hotkey"):
@@ -122,14 +143,11 @@ def _is_served(neuron: _sdk.Neuron) -> bool:
 
 
 def _is_routed(ip: _sdk.IPAddress | None, allow_private: bool) -> bool:
-    if ip is None or ip.is_multicast:
+    if ip is None:
         return False
-    if ip.is_global or not allow_private:
-        return ip.is_global
-    if isinstance(ip, ipaddress.IPv4Address):
-        return ip not in _THIS_NETWORK and ip not in _RESERVED
-    # On which link such an address is, the chain cannot say.
-    return not ip.is_link_local
+    if not any(ip in network for network in _UNROUTED):
+        return True
+    return allow_private and any(ip in network for network in _LOCAL)
 
 
 def _known(neuron: _sdk.Neuron, name: str) -> Any:
