@@ -2,6 +2,7 @@
 
 use btlightning::raw::EncodeError;
 use btlightning::{CallError, LightningError, Phase};
+use btlightning_chain::error::ChainError;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -135,6 +136,21 @@ pub(crate) fn published(error: &LightningError) -> PyErr {
     };
     let retryable = matches!(error, LightningError::Connection(_) | LightningError::Transport(_));
     raise(class_of(error), error.to_string(), reason, retryable)
+}
+
+/// An error of the chain's nodes, or an answer of the chain's.
+pub(crate) fn chain(error: &ChainError) -> PyErr {
+    let reason = match error {
+        ChainError::Network(_) | ChainError::Setting { .. } => "config",
+        ChainError::Node(_) | ChainError::NoNode(_) => "no_node",
+        ChainError::NoSuchSubnet { .. } => "no_such_subnet",
+        ChainError::OutOfTime { .. } => "timeout",
+        ChainError::ShuttingDown => "exiting",
+        _ => "unreadable_chain",
+    };
+    let retryable = error.is_fault_of_node() || matches!(error, ChainError::OutOfTime { .. });
+    let published = LightningError::from(error.clone());
+    raise(class_of(&published), error.to_string(), reason, retryable)
 }
 
 pub(crate) fn encode(error: &EncodeError) -> PyErr {

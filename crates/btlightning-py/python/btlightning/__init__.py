@@ -13,6 +13,7 @@ import os
 from . import _native
 from ._aio_client import AsyncAnswers, AsyncLightning, AsyncStream
 from ._aio_server import AsyncLightningServer
+from ._chain import AsyncChain, Chain, ChainPermits, Metagraph, Network
 from ._client import Answers, Lightning, RustLightning, Stream
 from ._errors import (
     ClosedError,
@@ -33,7 +34,20 @@ from ._errors import (
 )
 from ._logging import refresh_log_level
 from ._miners import miners_of
-from ._native import Caller, Ext, Peer, QuicAxonInfo, Timings, decode_payload, encode_payload, hotkey_of_seed
+from ._native import (
+    Caller,
+    ChainStatus,
+    Ext,
+    MetagraphStatus,
+    NeuronInfo,
+    Peer,
+    QuicAxonInfo,
+    Timings,
+    decode_payload,
+    encode_payload,
+    hotkey_of_seed,
+    is_valid_ip,
+)
 from ._options import ClientOptions
 from ._server import LightningServer, RustLightningServer
 from ._server_base import ServerOptions
@@ -55,11 +69,15 @@ __all__ = [
     "Answer",
     "Answers",
     "AsyncAnswers",
+    "AsyncChain",
     "AsyncLightning",
     "AsyncLightningServer",
     "AsyncStream",
     "AxonInfo",
     "Caller",
+    "Chain",
+    "ChainPermits",
+    "ChainStatus",
     "ClientConnectionStats",
     "ClientOptions",
     "ClosedError",
@@ -73,9 +91,13 @@ __all__ = [
     "LightningError",
     "LightningServer",
     "LightningTimeoutError",
+    "Metagraph",
     "MetagraphLike",
+    "MetagraphStatus",
     "Miner",
     "MinerAddress",
+    "Network",
+    "NeuronInfo",
     "Peer",
     "PyStreamingResponse",
     "QuicAxonInfo",
@@ -99,6 +121,7 @@ __all__ = [
     "decode_payload",
     "encode_payload",
     "hotkey_of_seed",
+    "is_valid_ip",
     "miners_of",
     "refresh_log_level",
 ]

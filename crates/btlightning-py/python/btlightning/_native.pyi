@@ -2,6 +2,7 @@
 
 from asyncio import Future
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
 from typing import Any, ClassVar, final
 
 from ._types import ClientConnectionStats, SynapseResponse
@@ -171,6 +172,7 @@ class Client:
     def open(self) -> None: ...
     def connect(self, miners: Iterable[object], on: _Way | None = None) -> None: ...
     def update(self, miners: Iterable[object], on: _Way | None = None) -> None: ...
+    def follow(self, miners: Iterable[object]) -> None: ...
     def query(
         self,
         miner: object,
@@ -296,6 +298,109 @@ class Server:
     def permitted_validator_count(self) -> int: ...
     def allowed_source_count(self) -> int: ...
     def is_source_enforcement_bypassed(self) -> bool: ...
+
+# chain
+
+@final
+class NeuronInfo:
+    """A neuron of a subnet as the chain has it. Its axon is what its owner announced, true or not."""
+
+    @property
+    def uid(self) -> int:
+        """Its number in the subnet. It passes to another hotkey when this one is deregistered."""
+    @property
+    def hotkey(self) -> str:
+        """The hotkey, in SS58."""
+    @property
+    def stake(self) -> int:
+        """The hotkey's stake in the subnet, in rao of the subnet's alpha, not TAO."""
+    @property
+    def is_active(self) -> bool:
+        """Whether it set weights lately. Miners that set none are not active, however well they serve."""
+    @property
+    def axon_ip(self) -> str:
+        """The IP address it announced; ``0.0.0.0`` if none."""
+    @property
+    def axon_port(self) -> int:
+        """The port it announced; 0 if none."""
+    @property
+    def axon_protocol(self) -> int:
+        """The protocol number it announced. 4 is QUIC, and also what the official tools announce for plain HTTP."""
+    @property
+    def validator_permit(self) -> bool:
+        """Whether it may validate."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
+class ChainStatus:
+    """How things stood with a chain's nodes when this was made."""
+
+    @property
+    def endpoint(self) -> str | None:
+        """The node in use, without what may be a secret in its URL; ``None`` if none is connected."""
+    @property
+    def connected_for(self) -> float | None:
+        """For how many seconds it was in use."""
+    @property
+    def answered_ago(self) -> float | None:
+        """How many seconds ago something was last read."""
+    @property
+    def failures(self) -> int:
+        """How many times a node failed since."""
+    @property
+    def last_error(self) -> str | None:
+        """What the last failure was, in a sentence; kept when things go well again."""
+    @property
+    def genesis(self) -> str | None:
+        """Genesis hash of the chain, in hexadecimal, once a node has said it."""
+
+@final
+class MetagraphStatus:
+    """How old a metagraph that is followed was when this was made, and why there was no newer one."""
+
+    @property
+    def age(self) -> float | None:
+        """How many seconds ago it was read; ``None`` before the first time."""
+    @property
+    def block(self) -> int | None:
+        """The block that was read then."""
+    @property
+    def neurons(self) -> int:
+        """How many neurons it had."""
+    @property
+    def failures(self) -> int:
+        """How many reads have failed since."""
+    @property
+    def last_error(self) -> str | None:
+        """Why the last one that failed did, in a sentence; kept when things go well again."""
+    @property
+    def endpoint(self) -> str | None:
+        """The node in use, without what may be a secret in its URL; ``None`` if none is connected."""
+
+@final
+class Chain:
+    def __new__(
+        cls, network: str | None, connect_timeout: timedelta | None, call_timeout: timedelta | None
+    ) -> Chain: ...
+    @property
+    def network(self) -> str: ...
+    @property
+    def endpoints(self) -> list[str]: ...
+    @property
+    def is_local(self) -> bool: ...
+    def status(self) -> ChainStatus: ...
+    def metagraph(self, netuid: int, on: _Way | None = None) -> tuple[int, float, list[NeuronInfo]]: ...
+
+@final
+class MetagraphWatch:
+    def __new__(cls, chain: Chain, netuid: int, interval: timedelta) -> MetagraphWatch: ...
+    def next(self, on: _Way | None = None) -> tuple[int, float, list[NeuronInfo]] | None: ...
+    def refresh(self) -> None: ...
+    def close(self) -> None: ...
+    def status(self) -> MetagraphStatus | None: ...
+
+def is_valid_ip(ip: str) -> bool: ...
 
 # signers
 

@@ -19,6 +19,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, TypeVar, Union
 
+from ._native import NeuronInfo
+
 T = TypeVar("T")
 
 #: More than any subnet has. A metagraph with more is refused.
@@ -72,6 +74,16 @@ def neuron_of(given: Any) -> Neuron | None:
         return None
     if hasattr(given, "ip_type") and hasattr(given, "ip"):
         return _served(hotkey, given)
+    if isinstance(given, NeuronInfo):
+        return Neuron(
+            hotkey,
+            _address(given.axon_ip, None),
+            given.axon_port,
+            given.axon_protocol,
+            given.uid,
+            given.stake,
+            given.validator_permit,
+        )
     if hasattr(given, "axon_info"):
         neuron = _served(hotkey, given.axon_info)
     elif hasattr(given, "axon"):

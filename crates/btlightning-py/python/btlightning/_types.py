@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypedDict, TypeVar, Union
 
 from ._errors import LightningError
-from ._native import QuicAxonInfo, Timings
+from ._native import NeuronInfo, QuicAxonInfo, Timings
 
 T = TypeVar("T")
 
@@ -122,11 +122,12 @@ MinerAddress = Union[
     _NeuronWithAxon,
     _NeuronWithAxonInfo,
     _NeuronWithRecord,
+    NeuronInfo,
     Mapping[str, Any],
 ]
 #: A miner: with its address, or by its hotkey alone if the client knows where it is.
 Miner = Union[str, MinerAddress]
-#: A metagraph of the official SDK, version 10 or 11.
+#: A metagraph of ours, or of the official SDK, version 10 or 11.
 MetagraphLike = Union[_MetagraphOfNeurons, _MetagraphOfColumns]
 
 

@@ -92,6 +92,17 @@ impl Client {
         bridge::run(py, on, async move { client.update_miner_registry(miners).await }, nothing)
     }
 
+    /// Wants exactly these miners, but waits for no dial, and leaves those that are down to their back-off.
+    fn follow(&self, py: Python<'_>, miners: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (client, miners) = (self.inner.get()?, miners::axons(miners)?);
+        let runtime = process::runtime()?;
+        let followed = py.detach(|| {
+            let _context = runtime.enter();
+            client.follow_miners(miners)
+        });
+        followed.map_err(|error| errors::published(&error))
+    }
+
     /// The published figures.
     #[pyo3(signature = (on=None))]
     fn stats(&self, py: Python<'_>, on: Option<On>) -> PyResult<Py<PyAny>> {
