@@ -54,6 +54,8 @@ fn test_steps(target: &Path) -> Vec<Step> {
     let mut steps = vec![
         // Unit, integration and doc tests; builds the examples.
         Step { name: "workspace", needs: "Cargo.toml", cargo_args: words("test --workspace --locked") },
+        // Only what the feature changes; the rest was tested without it.
+        Step { name: "sources-file", needs: "Cargo.toml", cargo_args: words(SOURCES_FILE) },
         Step { name: "wallet", needs: "Cargo.toml", cargo_args: words(&wallet) },
         Step { name: "interop", needs: "interop/Cargo.toml", cargo_args: interop },
     ];
@@ -69,6 +71,9 @@ fn test_steps(target: &Path) -> Vec<Step> {
     }
     steps
 }
+
+const SOURCES_FILE: &str =
+    "test -p btlightning --features sources-file --lib --test server_learned --locked -- learned kept";
 
 /// The examples, each of which runs to its end, and where they are.
 const EXAMPLES: [(&str, &str); 5] = [

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::error::{ChainError, EndpointFailure, NodeError};
-use crate::network::Network;
+use crate::network::{FINNEY_GENESIS, Network};
 use crate::node::{BlockHash, Node, shown, standalone_client};
 
 /// Which methods of a node are used.
@@ -105,6 +105,8 @@ struct State {
     /// Of the node that answered first.
     genesis: Option<BlockHash>,
     subxt: PolkadotConfig,
+    /// The runtime versions whose metadata is kept in `subxt`, as far as is known.
+    spec_versions: Vec<u32>,
     answered_at: Option<SystemTime>,
     failures_in_a_row: u32,
     last_error: Option<ChainError>,
@@ -133,7 +135,7 @@ pub struct ChainStatus {
     pub failures_in_a_row: u32,
     /// What the last failure was; kept when things go well again.
     pub last_error: Option<ChainError>,
-    /// Genesis hash of the chain, once a node has said it.
+    /// Genesis hash of the chain, once a node has answered.
     pub genesis: Option<[u8; 32]>,
 }
 
@@ -148,6 +150,7 @@ impl Chain {
             next: 0,
             genesis: None,
             subxt: fresh_subxt_config(),
+            spec_versions: Vec::new(),
             answered_at: None,
             failures_in_a_row: 0,
             last_error: None,
@@ -175,6 +178,11 @@ impl Chain {
             last_error: state.last_error.clone(),
             genesis: state.genesis.map(|hash| hash.0),
         }
+    }
+
+    /// Whether a node has answered, and is of mainnet.
+    pub fn is_mainnet(&self) -> bool {
+        self.status().genesis == Some(FINNEY_GENESIS)
     }
 
     /// Genesis hash of the chain, from the node if none has said it yet.
@@ -206,14 +214,17 @@ impl Chain {
         Fut: Future<Output = Result<T, ChainError>>,
     {
         let mut failures = Vec::new();
+        let endpoints = self.inner.config.endpoints.len();
         let mut fresh_connections = 0;
-        while fresh_connections < self.inner.config.endpoints.len() {
-            let node = match self.live_node() {
-                Some(node) => node,
+        // Others may make connections meanwhile, so these are counted and the attempts, too.
+        for attempt in 0..=endpoints {
+            let (node, fresh) = match self.live_node() {
+                Some(node) => (node, attempt > 0),
+                None if fresh_connections == endpoints => break,
                 None => {
                     fresh_connections += 1;
                     match self.connected().await {
-                        Ok(node) => node,
+                        Ok(node) => (node, true),
                         // Every endpoint was tried just now.
                         Err(ChainError::NoNode(others)) => {
                             failures.extend(others);
@@ -225,8 +236,8 @@ impl Chain {
             };
             let after = self.inner.config.operation_timeout;
             // Strange metadata makes subxt panic; that is the node's fault, and must not end the caller's task.
-            let attempt = AssertUnwindSafe(operation(node.client.clone())).catch_unwind();
-            let result = match timeout(after, attempt).await {
+            let operation = AssertUnwindSafe(operation(node.client.clone())).catch_unwind();
+            let result = match timeout(after, operation).await {
                 Ok(Ok(result)) => result,
                 Ok(Err(_panic)) => Err(NodeError::Garbage {
                     doing: "for an operation",
@@ -237,11 +248,11 @@ impl Chain {
             };
             match result {
                 Err(ChainError::Node(error)) => {
-                    self.inner.failed(&node, &error);
+                    self.inner.failed(&node, &error, fresh);
                     failures.push(EndpointFailure { endpoint: node.endpoint.clone(), error });
                 }
                 result => {
-                    self.inner.answered();
+                    self.inner.answered(&node);
                     return result;
                 }
             }
@@ -325,7 +336,7 @@ impl Inner {
 
     fn same_chain(&self, node: Node) -> Result<Node, NodeError> {
         let found = node.genesis();
-        let expected = *self.lock().genesis.get_or_insert(found);
+        let expected = self.lock().genesis.unwrap_or(found);
         if found == expected {
             return Ok(node);
         }
@@ -346,7 +357,7 @@ impl Inner {
     }
 
     /// Leaves a node that failed an operation, unless somebody else has already.
-    fn failed(&self, node: &Arc<Node>, error: &NodeError) {
+    fn failed(&self, node: &Arc<Node>, error: &NodeError, fresh: bool) {
         tracing::warn!(endpoint = node.endpoint, %error, "a node of the chain failed");
         self.note(error);
         let mut state = self.lock();
@@ -354,25 +365,55 @@ impl Inner {
             return;
         }
         state.link = Link::Down;
-        // A connection that merely broke is made again; a node that answered badly, or not at all, comes last.
-        if !matches!(error, NodeError::Lost { .. }) {
+        // An older connection that broke is made again; a node that answered badly, not at all, or broke off at once,
+        // comes last.
+        if fresh || !matches!(error, NodeError::Lost { .. }) {
             state.next = (state.next + 1) % self.config.endpoints.len();
         }
         if matches!(error, NodeError::Garbage { .. }) {
             // It may be the metadata that is wrong.
-            state.subxt = fresh_subxt_config();
+            state.forget_metadata();
         }
     }
 
-    fn answered(&self) {
+    fn answered(&self, node: &Node) {
         let mut state = self.lock();
+        // Not before: a node that says which chain it belongs to, and no more, must not shut the others out.
+        state.genesis.get_or_insert(node.genesis());
         state.answered_at = Some(SystemTime::now());
         state.failures_in_a_row = 0;
     }
 }
 
-/// Keeps the metadata of each runtime version it meets, for all connections. There are some dozens of versions a year,
-/// some megabytes each, so it is begun anew whenever an answer could not be read.
+/// The most runtime versions whose metadata is kept, some megabytes each. Upgrades come every few weeks.
+const SPEC_VERSIONS_MAX: usize = 4;
+
+impl State {
+    fn forget_metadata(&mut self) {
+        self.subxt = fresh_subxt_config();
+        self.spec_versions.clear();
+    }
+}
+
+impl Chain {
+    /// Bounds the metadata that is kept. The connection keeps it, too, so the next operation gets a new one.
+    pub(crate) fn met_runtime(&self, spec_version: u32) {
+        let mut state = self.inner.lock();
+        if state.spec_versions.contains(&spec_version) {
+            return;
+        }
+        state.spec_versions.push(spec_version);
+        if state.spec_versions.len() > SPEC_VERSIONS_MAX {
+            state.forget_metadata();
+            state.link = match std::mem::replace(&mut state.link, Link::Down) {
+                Link::Up(_) => Link::Down,
+                other => other,
+            };
+        }
+    }
+}
+
+/// Keeps the metadata of each runtime version it meets, for all connections that are made with it.
 fn fresh_subxt_config() -> PolkadotConfig {
     PolkadotConfig::builder().use_historic_types(false).build()
 }

@@ -13,8 +13,10 @@ pub mod error;
 pub mod metagraph;
 pub mod miners;
 pub mod network;
+pub mod publish;
 pub mod watch;
 
+mod chain_head;
 mod layout;
 mod neurons;
 mod node;

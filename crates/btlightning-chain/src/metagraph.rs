@@ -9,7 +9,7 @@ use subxt::{OnlineClient, PolkadotConfig};
 
 use crate::address::is_valid_ip;
 use crate::chain::Chain;
-use crate::error::ChainError;
+use crate::error::{ChainError, NodeError};
 use crate::miners::MinerFilter;
 use crate::reading;
 
@@ -27,7 +27,7 @@ pub struct NeuronInfo {
     pub stake: u64,
     /// Whether it set weights lately. Miners that set none are not active, however well they serve.
     pub is_active: bool,
-    /// The IP address it announced as text; `0.0.0.0` if none.
+    /// The IP address it announced as text; empty if none. `0.0.0.0` is what official tools announce to take one back.
     pub axon_ip: String,
     /// The port it announced; 0 if none.
     pub axon_port: u16,
@@ -63,12 +63,13 @@ impl Metagraph {
     ///
     /// # Errors
     /// `Connection` when the node does not answer, within 30 seconds a call and two minutes in all, or refuses;
-    /// `Serialization` when its answer cannot be read; `Config` when there is no such subnet.
+    /// `Serialization` when its answer cannot be read. A subnet that does not exist has no neurons and is no error, as
+    /// in btlightning 0.2.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the metagraph as it was.
     pub async fn sync(&mut self, client: &OnlineClient<PolkadotConfig>) -> error::Result<()> {
-        *self = reading::metagraph(client, self.netuid, reading::Times::default()).await?;
+        *self = reading::metagraph(client, self.netuid, reading::Times::default()).await?.metagraph;
         Ok(())
     }
 
@@ -117,11 +118,20 @@ impl Chain {
     /// # Cancel safety
     /// Dropping the future loses nothing but the answer.
     pub async fn metagraph(&self, netuid: u16) -> Result<Metagraph, ChainError> {
-        let times = self.times();
-        self.run(move |client| async move { reading::metagraph(&client, netuid, times).await }).await
+        self.metagraph_from(netuid, 0).await
     }
 
-    pub(crate) fn times(&self) -> reading::Times {
-        reading::Times { call: self.config().call_timeout, operation: self.config().operation_timeout }
+    /// The metagraph, from a node that has reached the block `seen`.
+    pub(crate) async fn metagraph_from(&self, netuid: u16, seen: u64) -> Result<Metagraph, ChainError> {
+        let times =
+            reading::Times { call: self.config().call_timeout, operation: self.config().operation_timeout };
+        let read = self.run(move |client| async move {
+            let read = reading::metagraph(&client, netuid, times).await?;
+            let block = read.metagraph.block;
+            if block < seen { Err(NodeError::Behind { block, seen }.into()) } else { Ok(read) }
+        });
+        let read = read.await?;
+        self.met_runtime(read.spec_version);
+        if read.exists { Ok(read.metagraph) } else { Err(ChainError::NoSuchSubnet { netuid }) }
     }
 }

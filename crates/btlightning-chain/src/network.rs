@@ -15,6 +15,13 @@ pub const TESTNET_ENDPOINT: &str = "wss://test.finney.opentensor.ai:443";
 /// Where a node on this machine listens.
 pub const LOCAL_ENDPOINT: &str = "ws://127.0.0.1:9944";
 
+/// The hash of mainnet's first block, by which it is known whatever the node that tells of it. Source: the official SDK
+/// 11.3, `settings.py`.
+pub const FINNEY_GENESIS: [u8; 32] = [
+    0x2f, 0x05, 0x55, 0xcc, 0x76, 0xfc, 0x28, 0x40, 0xa2, 0x5a, 0x6e, 0xa3, 0xb9, 0x63, 0x71, 0x46, 0x80, 0x6f, 0x1f,
+    0x44, 0xb0, 0x90, 0xc1, 0x75, 0xff, 0xde, 0x2a, 0x7e, 0x5a, 0xb3, 0x6c, 0x03,
+];
+
 /// A network that is given as one or more endpoints has this name.
 const UNNAMED: &str = "custom";
 const ENDPOINTS_MAX: usize = 16;

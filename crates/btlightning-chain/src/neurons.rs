@@ -259,7 +259,7 @@ impl ChainNeuron {
             hotkey: hotkey.to_string(),
             stake: self.stake,
             is_active: self.active,
-            axon_ip: self.axon.ip().to_string(),
+            axon_ip: self.axon.ip().map(|ip| ip.to_string()).unwrap_or_default(),
             axon_port: self.axon.port,
             axon_protocol: self.axon.protocol,
             validator_permit: self.validator_permit,
@@ -268,11 +268,15 @@ impl ChainNeuron {
 }
 
 impl Axon {
-    /// Where it is; `0.0.0.0` if nowhere, or if it is not an address at all.
-    fn ip(&self) -> IpAddr {
+    /// Where it is, if it was announced and is an address at all.
+    fn ip(&self) -> Option<IpAddr> {
         match self.ip_type {
-            6 => Ipv6Addr::from_bits(self.ip).into(),
-            _ => u32::try_from(self.ip).map_or(Ipv4Addr::UNSPECIFIED, Ipv4Addr::from_bits).into(),
+            4 => u32::try_from(self.ip).ok().map(|ip| Ipv4Addr::from_bits(ip).into()),
+            6 => Some(Ipv6Addr::from_bits(self.ip).into()),
+            _ => None,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

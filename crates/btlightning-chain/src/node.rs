@@ -17,6 +17,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::chain::{Backend, ChainConfig};
+use crate::chain_head::Attentive;
 use crate::error::{ChainError, NodeError};
 use crate::words::printable;
 
@@ -110,7 +111,8 @@ async fn client<T: subxt::Config>(
             (OnlineClient::from_backend_with_config(subxt, Arc::new(backend)).await, None)
         }
         Chosen::ChainHead => {
-            let (backend, mut driver) = ChainHeadBackend::builder().build(rpc);
+            let (backend, mut driver) =
+                ChainHeadBackend::builder().build(RpcClient::new(Attentive::new(Arc::clone(&socket))));
             let task = tokio::spawn(async move { while driver.next().await.is_some() {} });
             let driver = AbortOnDrop(task.abort_handle());
             (OnlineClient::from_backend_with_config(subxt, Arc::new(backend)).await, Some(driver))

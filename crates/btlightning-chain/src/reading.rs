@@ -31,17 +31,26 @@ impl Default for Times {
     }
 }
 
-type AtBlock = OnlineClientAtBlock<PolkadotConfig>;
+pub(crate) type AtBlock = OnlineClientAtBlock<PolkadotConfig>;
 
 /// Questions in flight at once while reading storage, where every neuron takes some of its own.
 const READS_AT_ONCE: usize = 16;
+
+/// What was read.
+pub(crate) struct Reading {
+    pub(crate) metagraph: Metagraph,
+    /// Whether there is such a subnet at all.
+    pub(crate) exists: bool,
+    /// Version of the runtime at the block.
+    pub(crate) spec_version: u32,
+}
 
 /// The metagraph of `netuid` at the latest finalized block.
 pub(crate) async fn metagraph(
     client: &OnlineClient<PolkadotConfig>,
     netuid: u16,
     times: Times,
-) -> Result<Metagraph, ChainError> {
+) -> Result<Reading, ChainError> {
     let doing = "while reading a metagraph";
     tokio::time::timeout(times.operation, unbounded(client, netuid, times.call))
         .await
@@ -52,7 +61,7 @@ async fn unbounded(
     client: &OnlineClient<PolkadotConfig>,
     netuid: u16,
     call: Duration,
-) -> Result<Metagraph, ChainError> {
+) -> Result<Reading, ChainError> {
     let at = within(call, "for the latest block", client.at_current_block()).await?;
     let found = match by_runtime_call(&at, netuid, call).await {
         Err(ChainError::Node(fault @ (NodeError::Refused { .. } | NodeError::Garbage { .. }))) => {
@@ -65,16 +74,15 @@ async fn unbounded(
         result => result?,
     };
     // A subnet that is not there looks like one without neurons.
-    if found.is_empty() && !exists(&at, netuid, call).await? {
-        return Err(ChainError::NoSuchSubnet { netuid });
-    }
+    let exists = !found.is_empty() || exists(&at, netuid, call).await?;
     let count = found.len();
     let neurons: Vec<_> = found.into_iter().filter_map(ChainNeuron::into_info).collect();
     if neurons.len() < count {
         tracing::debug!(netuid, left_out = count - neurons.len(), "neurons without a hotkey are left out");
     }
     let n = u16::try_from(neurons.len()).unwrap_or(u16::MAX);
-    Ok(Metagraph { netuid, neurons, n, block: at.block_number() })
+    let metagraph = Metagraph { netuid, neurons, n, block: at.block_number() };
+    Ok(Reading { metagraph, exists, spec_version: at.spec_version() })
 }
 
 async fn by_runtime_call(at: &AtBlock, netuid: u16, call: Duration) -> Result<Vec<ChainNeuron>, ChainError> {
@@ -140,10 +148,10 @@ async fn stake(at: &AtBlock, netuid: u16, hotkey: [u8; 32], call: Duration) -> R
     }
 }
 
-const PALLET: &str = "SubtensorModule";
+pub(crate) const PALLET: &str = "SubtensorModule";
 
 /// The value of a storage entry, if there is one at these keys.
-async fn entry<T: DecodeAsType>(
+pub(crate) async fn entry<T: DecodeAsType>(
     at: &AtBlock,
     name: &'static str,
     keys: impl IntoEncodableValues,

@@ -1,8 +1,10 @@
 //! [`MetagraphWatch`], the metagraph of a subnet kept in sync.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use btlightning_proto::identity::{Hotkey, TlsKeyPin};
 use btlightning_proto::peers::{Backoff, BackoffPolicy, Pause};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
@@ -10,7 +12,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::chain::Chain;
-use crate::error::{ChainError, NodeError};
+use crate::error::ChainError;
 use crate::metagraph::Metagraph;
 
 /// Keeps the metagraph of a subnet in sync, in a task of its own, until its last clone is dropped.
@@ -21,12 +23,15 @@ use crate::metagraph::Metagraph;
 pub struct MetagraphWatch {
     snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
     progress: watch::Receiver<Progress>,
+    synced: watch::Receiver<u64>,
     task: Arc<Task>,
 }
 
 /// What all clones hold, and the task does not.
 struct Task {
     chain: Chain,
+    netuid: u16,
+    interval: Duration,
     wanted_now: Arc<Notify>,
     handle: AbortHandle,
 }
@@ -47,6 +52,8 @@ pub struct Snapshot {
     pub synced_at: SystemTime,
     /// When it was read, by a clock that only goes forward.
     pub synced: Instant,
+    /// The TLS key pins that its hotkeys have published. While they cannot be read, the last ones stay.
+    pub tls_keys: HashMap<Hotkey, TlsKeyPin>,
 }
 
 impl Snapshot {
@@ -89,6 +96,8 @@ struct Progress {
 const INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
+/// After this long, any block will do: the chain may have been begun anew, as local ones are.
+const BEHIND_MAX: Duration = Duration::from_secs(60 * 60);
 
 impl MetagraphWatch {
     /// Begins to sync, at once and then every `interval`, on the current tokio runtime.
@@ -108,9 +117,11 @@ impl MetagraphWatch {
         let (snapshot, snapshots) = watch::channel(None);
         let (report, progress) = watch::channel(Progress::default());
         let wanted_now = Arc::new(Notify::new());
-        let sync = Sync { chain: chain.clone(), netuid, interval, snapshot, report };
+        let (count, synced) = watch::channel(0);
+        let sync = Sync { chain: chain.clone(), netuid, interval, snapshot, count, report };
         let handle = runtime.spawn(sync.run(Arc::clone(&wanted_now))).abort_handle();
-        Ok(Self { snapshots, progress, task: Arc::new(Task { chain, wanted_now, handle }) })
+        let task = Arc::new(Task { chain, netuid, interval, wanted_now, handle });
+        Ok(Self { snapshots, progress, synced, task })
     }
 
     /// The last metagraph, however old; `None` before the first sync has succeeded.
@@ -132,6 +143,35 @@ impl MetagraphWatch {
             Ok(Err(_)) => Err(ChainError::ShuttingDown),
             Err(_) => Err(self.last_error().unwrap_or(ChainError::OutOfTime { after: within })),
         }
+    }
+
+    /// The last metagraph, or what comes of the first attempt to read one, which takes at most the chain's
+    /// [`operation_timeout`](crate::chain::ChainConfig) and its connect timeout for every endpoint.
+    ///
+    /// # Errors
+    /// Why that attempt failed. The watch goes on trying.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn first_attempt(&self) -> Result<Arc<Snapshot>, ChainError> {
+        let mut progress = self.progress.clone();
+        progress.wait_for(|progress| progress.ended > 0).await.map_err(|_| ChainError::ShuttingDown)?;
+        self.latest().ok_or_else(|| self.last_error().unwrap_or(ChainError::ShuttingDown))
+    }
+
+    /// How many syncs have succeeded, to wait for the next one.
+    pub fn syncs(&self) -> watch::Receiver<u64> {
+        self.synced.clone()
+    }
+
+    /// The pause between two syncs.
+    pub fn interval(&self) -> Duration {
+        self.task.interval
+    }
+
+    /// The subnet.
+    pub fn netuid(&self) -> u16 {
+        self.task.netuid
     }
 
     /// Syncs now, and gives the metagraph of a sync that began after this call.
@@ -205,6 +245,7 @@ struct Sync {
     netuid: u16,
     interval: Duration,
     snapshot: watch::Sender<Option<Arc<Snapshot>>>,
+    count: watch::Sender<u64>,
     report: watch::Sender<Progress>,
 }
 
@@ -240,8 +281,17 @@ impl Sync {
 
     async fn sync(&self) -> Result<Snapshot, ChainError> {
         let last = self.snapshot.borrow().clone();
-        let metagraph = self.chain.metagraph_since(self.netuid, last.as_deref()).await?;
-        Ok(Snapshot { metagraph, synced_at: SystemTime::now(), synced: Instant::now() })
+        let seen = last.as_ref().filter(|last| last.age() < BEHIND_MAX).map_or(0, |last| last.metagraph.block);
+        let metagraph = self.chain.metagraph_from(self.netuid, seen).await?;
+        let (synced_at, synced) = (SystemTime::now(), Instant::now());
+        let tls_keys = match self.chain.tls_key_pins(self.netuid).await {
+            Ok(pins) => pins,
+            Err(error) => {
+                tracing::warn!(netuid = self.netuid, %error, "TLS key pins not read; the last ones stay");
+                last.map(|last| last.tls_keys.clone()).unwrap_or_default()
+            }
+        };
+        Ok(Snapshot { metagraph, synced_at, synced, tls_keys })
     }
 
     fn tell(&self, synced: Result<Snapshot, ChainError>) {
@@ -250,6 +300,7 @@ impl Sync {
                 let Metagraph { netuid, block, n, .. } = snapshot.metagraph;
                 tracing::debug!(netuid, block, neurons = n, "metagraph synced");
                 self.snapshot.send_replace(Some(Arc::new(snapshot)));
+                self.count.send_modify(|count| *count += 1);
                 None
             }
             Err(error) => Some(error),
@@ -270,24 +321,5 @@ fn pause_after_failure(backoff: &mut Backoff) -> Duration {
     match backoff.next_pause(entropy) {
         Pause::Retry(pause) | Pause::Probe(pause) => pause,
         Pause::GiveUp => RETRY_MAX,
-    }
-}
-
-/// After this long, any block will do: the chain may have been begun anew, as local ones are.
-const BEHIND_MAX: Duration = Duration::from_secs(60 * 60);
-
-impl Chain {
-    /// The metagraph, from a node that is not behind what was read before.
-    async fn metagraph_since(&self, netuid: u16, last: Option<&Snapshot>) -> Result<Metagraph, ChainError> {
-        let seen = last.filter(|last| last.age() < BEHIND_MAX).map_or(0, |last| last.metagraph.block);
-        let times = self.times();
-        self.run(move |client| async move {
-            let metagraph = crate::reading::metagraph(&client, netuid, times).await?;
-            if metagraph.block < seen {
-                return Err(NodeError::Behind { block: metagraph.block, seen }.into());
-            }
-            Ok(metagraph)
-        })
-        .await
     }
 }

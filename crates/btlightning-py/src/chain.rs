@@ -3,11 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use btlightning_chain::address;
-use btlightning_chain::chain::{Chain as Nodes, ChainConfig, ChainStatus as Status};
-use btlightning_chain::metagraph::{Metagraph, NeuronInfo as Neuron};
-use btlightning_chain::network::Network;
-use btlightning_chain::watch::{MetagraphWatch as Watch, Snapshot};
+use btlightning::metagraph::{
+    self, Chain as Nodes, ChainConfig, ChainStatus as Status, Metagraph, MetagraphWatch as Watch, Network,
+    NeuronInfo as Neuron, Snapshot,
+};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use tokio::sync::{Mutex as AsyncMutex, watch};
@@ -298,5 +297,5 @@ impl MetagraphStatus {
 /// Whether `ip` is an IP address, written as text, that the internet routes.
 #[pyfunction]
 fn is_valid_ip(ip: &str) -> bool {
-    address::is_valid_ip(ip)
+    metagraph::is_valid_ip(ip)
 }

@@ -1,8 +1,8 @@
 //! Every error as the exception that Python programs catch. The classes are written in Python (`btlightning._errors`).
 
+use btlightning::metagraph::ChainError;
 use btlightning::raw::EncodeError;
 use btlightning::{CallError, LightningError, Phase};
-use btlightning_chain::error::ChainError;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;

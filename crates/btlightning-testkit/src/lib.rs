@@ -1,4 +1,5 @@
-//! What btlightning's tests stand on: a simulated network under quinn, and keys with names.
+//! What btlightning's tests stand on: a simulated network under quinn, keys with names, and, with the feature `chain`, an
+//! in-memory Subtensor.
 //!
 //! [`SimNet`] carries datagrams between [`SimSocket`]s with delay, loss, duplicates, reordering, a bandwidth, NAT
 //! rebinding and partitions. It waits on tokio's timers alone, so under `#[tokio::test(start_paused = true)]` an hour of

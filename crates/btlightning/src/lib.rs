@@ -14,6 +14,7 @@
 //!
 //! # Features
 //! - `subtensor`: the chain ([`metagraph`]): miners found and followed by the metagraph, permits and stake, publishing.
+//! - `sources-file`: [learned source allowlists](server::LearnedSources) that survive restarts in a file.
 //! - `btwallet`: signers from Bittensor wallet files ([`BtWalletSigner`](signing)).
 
 pub mod client;
@@ -48,7 +49,7 @@ pub use self::client::{
 pub use self::compat::types;
 pub use self::error::{LightningError, Result};
 pub use self::server::{
-    AsyncSynapseHandler, HandshakeObserver, LightningServer, LightningServerConfig,
+    AsyncSynapseHandler, HandshakeObserver, LearnedSources, LightningServer, LightningServerConfig,
     LightningServerConfigBuilder, SourceAddressResolver, SourceAllowlist, StreamingSynapseHandler,
     SynapseHandler, ValidatorPermitResolver, typed_async_handler, typed_handler,
 };

@@ -5,13 +5,17 @@
 //! follow a subnet is told so by [`MetagraphMonitorConfig`].
 
 pub use btlightning_chain::address::is_valid_ip;
-pub use btlightning_chain::chain::{Backend, Chain, ChainConfig, ChainStatus};
+pub use btlightning_chain::chain::{Backend, Chain, ChainConfig, ChainStatus, connect_subtensor};
 pub use btlightning_chain::error::{ChainError, NodeError};
-pub use btlightning_chain::metagraph::{Metagraph, NeuronInfo, connect_subtensor};
+pub use btlightning_chain::metagraph::{Metagraph, NeuronInfo};
 pub use btlightning_chain::miners::{MinerFilter, permitted_hotkeys};
 pub use btlightning_chain::network::{
-    FINNEY_ENDPOINT, LOCAL_ENDPOINT, Network, NetworkError, TESTNET_ENDPOINT,
+    FINNEY_ENDPOINT, FINNEY_GENESIS, LOCAL_ENDPOINT, Network, NetworkError, TESTNET_ENDPOINT,
+};
+pub use btlightning_chain::publish::{
+    Axon, AxonError, HotkeySigner, PublishError, Published, Publisher, TLS_KEY_PIN_ALGORITHM,
 };
 pub use btlightning_chain::watch::{MetagraphWatch, Snapshot, WatchStatus};
 
 pub use crate::client::{MetagraphMonitorConfig, MetagraphStatus};
+pub use crate::server::SubnetPermits;

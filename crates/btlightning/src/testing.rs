@@ -49,3 +49,29 @@ impl Visit for Words {
         let _ = write!(self.0, " {value:?}");
     }
 }
+
+/// A directory of its own for one test, gone with it.
+#[cfg(feature = "sources-file")]
+pub(crate) struct Directory(std::path::PathBuf);
+
+#[cfg(feature = "sources-file")]
+impl Directory {
+    /// `name` tells the tests of one process apart.
+    pub(crate) fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("btlightning-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &std::path::Path {
+        &self.0
+    }
+}
+
+#[cfg(feature = "sources-file")]
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -96,7 +96,7 @@ impl Block {
             parent_hash,
             number,
             // No one can check the root of a state that is no trie. It differs, as it should.
-            state_root: blake2_256(&(parent_hash, number).encode()),
+            state_root: blake2_256(&(parent_hash, number, runtime.options.spec_version).encode()),
             extrinsics_root: blake2_256(&extrinsics.encode()),
             digest,
         };

@@ -69,6 +69,13 @@ impl Fault {
     }
 }
 
+impl Failure {
+    /// Whether nothing is said on a connection that is open.
+    pub(super) fn is_silence(&self) -> bool {
+        matches!(self, Self::Silent | Self::Refuse | Self::HangUp | Self::Mute)
+    }
+}
+
 impl Garbage {
     /// Whether it is the runtime's answer that is wrong, and not the message around it.
     pub(super) fn is_of_runtime(self) -> bool {
@@ -86,10 +93,9 @@ impl Garbage {
         }
     }
 
-    /// A JSON-RPC response, spoilt; `None` for those that are no JSON at all.
-    pub(super) fn spoil_response(self, mut response: Value) -> Option<Value> {
+    /// A JSON-RPC response, spoilt; those that are to be no JSON at all are made so later.
+    pub(super) fn spoil_response(self, mut response: Value) -> Value {
         match self {
-            Self::NotJson | Self::Binary => return None,
             Self::WrongId => response["id"] = json!(u32::MAX),
             Self::WrongType => {
                 response["result"] = match &response["result"] {
@@ -98,9 +104,10 @@ impl Garbage {
                 };
             }
             Self::Oversized(bytes) => response["result"] = json!("0".repeat(bytes)),
+            Self::NotJson | Self::Binary => {}
             Self::Truncated | Self::Trailing | Self::Noise | Self::EndlessLength => {}
         }
-        Some(response)
+        response
     }
 }
 

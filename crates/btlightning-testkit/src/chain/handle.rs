@@ -9,7 +9,8 @@ use super::{
     rpc::RpcMethods,
     runtime::RuntimeOptions,
     shared::Shared,
-    state::State,
+    ss58::AccountId,
+    state::{Neuron, State},
     world::{Submission, World},
 };
 use std::{
@@ -162,6 +163,11 @@ impl Chain {
     /// A copy of the state as of the best block.
     pub fn state(&self) -> State {
         self.shared.world().state()
+    }
+
+    /// The neuron of a hotkey, as of the best block.
+    pub fn neuron(&self, netuid: u16, hotkey: &AccountId) -> Option<Neuron> {
+        self.shared.world().neuron(netuid, hotkey)
     }
 
     /// Makes a block; its number.

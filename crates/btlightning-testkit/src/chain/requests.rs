@@ -6,7 +6,7 @@ use tokio::sync::watch;
 /// Different names that are counted; what is asked beyond them counts as `other`.
 const NAMES_MAX: usize = 512;
 
-/// How long [`Ledger::wait`](Log::wait) waits at most.
+/// How long [`Log::wait`] waits at most.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// How often what was asked: by RPC method (`state_call`) and by function of the runtime (`Core_version`).

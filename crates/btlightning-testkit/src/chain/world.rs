@@ -11,8 +11,9 @@ use super::{
     metadata::Metadata,
     runtime::{Runtime, RuntimeOptions},
     ss58::AccountId,
-    state::State,
+    state::{Neuron, State},
 };
+use parity_scale_codec::Decode;
 use std::{collections::VecDeque, sync::Arc};
 
 /// Extrinsics that wait for a block.
@@ -99,6 +100,11 @@ impl World {
 
     pub(super) fn state(&self) -> State {
         self.ledger.best().after.as_ref().map(|after| State::clone(&after.state)).unwrap_or_default()
+    }
+
+    pub(super) fn neuron(&self, netuid: u16, hotkey: &AccountId) -> Option<Neuron> {
+        let subnet = self.ledger.best().after.as_ref()?.state.subnets.get(&netuid)?;
+        subnet.neuron(subnet.uid(hotkey)?).cloned()
     }
 
     pub(super) fn storage(&self, key: &[u8]) -> Option<Vec<u8>> {
@@ -264,6 +270,15 @@ impl World {
             block_hash: &|number| Some(self.ledger.by_number(number)?.hash),
         };
         validity::validate(&context, extrinsic)
+    }
+
+    /// What the runtime answers whoever asks it to judge an extrinsic; `None` if it cannot read the question.
+    pub(super) fn validity_answer(&self, mut args: &[u8]) -> Option<Vec<u8>> {
+        let _source = u8::decode(&mut args).ok()?;
+        let (extrinsic, _at) = args.split_at_checked(args.len().checked_sub(size_of::<Hash>())?)?;
+        let metadata = &self.ledger.best().after.as_ref()?.runtime.metadata;
+        let extrinsic = Extrinsic::decode(metadata, extrinsic).ok()?;
+        Some(validity::encode(self.validate(&extrinsic, None), &extrinsic))
     }
 
     fn record(&mut self, extrinsic: &Extrinsic, outcome: Outcome) {

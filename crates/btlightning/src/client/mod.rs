@@ -227,13 +227,6 @@ impl LightningClient {
         self.supervision.feed.subscribe()
     }
 
-    /// Closes every connection and follows nobody any more.
-    fn forget_everyone(&self) {
-        #[cfg(feature = "subtensor")]
-        self.monitor.stop();
-        self.registry.close_all(CloseReason::ClientShutdown);
-    }
-
     /// Connects to each of these miners only if its server holds the TLS key with this pin: a miner tells
     /// [its own](crate::LightningServer::tls_key_pin), by whatever way the client trusts. These are all pins from now on;
     /// miners that are not in `pins` are dialled as if there were none.
@@ -254,6 +247,13 @@ impl LightningClient {
         let before = self.dialler.pins.replace(pins);
         self.registry.redial_repinned(&before);
         Ok(())
+    }
+
+    /// Closes every connection and follows nobody any more.
+    fn forget_everyone(&self) {
+        #[cfg(feature = "subtensor")]
+        self.monitor.stop();
+        self.registry.close_all(CloseReason::ClientShutdown);
     }
 
     fn fan_out_encoded<A: Send + 'static>(

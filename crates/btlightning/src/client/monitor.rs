@@ -20,7 +20,7 @@ use super::dialler::Dialler;
 use super::error::CallError;
 use super::registry::{self, Registry};
 use super::slot::Slot;
-use crate::error::{LightningError, Result};
+use crate::error::Result;
 use crate::limits::require;
 
 /// The published interval between two syncs.
@@ -85,7 +85,7 @@ impl MetagraphMonitorConfig {
     /// # Errors
     /// `Config` names the variable that cannot be read.
     pub fn from_env(netuid: u16) -> Result<Self> {
-        let network = Network::from_env().map_err(LightningError::from)?;
+        let network = Network::from_env()?;
         let mut endpoints = network.endpoints().iter().cloned();
         let first = endpoints.next().unwrap_or_default();
         Ok(Self { fallback_endpoints: endpoints.collect(), ..Self::new(netuid, first, SYNC_INTERVAL) })
@@ -98,10 +98,10 @@ impl MetagraphMonitorConfig {
     }
 
     fn network(&self) -> Result<Network> {
-        let first = Network::parse(&self.subtensor_endpoint).map_err(LightningError::from)?;
+        let first = Network::parse(&self.subtensor_endpoint)?;
         let mut endpoints = first.endpoints().to_vec();
         endpoints.extend(self.fallback_endpoints.iter().cloned());
-        Network::from_endpoints(endpoints).map_err(LightningError::from)
+        Ok(Network::from_endpoints(endpoints)?)
     }
 
     fn filter_for(&self, chain: &Chain, network: &Network) -> MinerFilter {
@@ -256,12 +256,12 @@ impl LightningClient {
         config.validate()?;
         let Some(endpoints) = self.dialler.endpoints() else { return Err(CallError::NotStarted.into()) };
         let network = config.network()?;
-        let chain = Chain::new(ChainConfig::new(&network)).map_err(LightningError::from)?;
+        let chain = Chain::new(ChainConfig::new(&network))?;
         let watch = {
             let _context = endpoints.runtime.enter();
-            MetagraphWatch::start(chain.clone(), config.netuid, config.sync_interval)
+            MetagraphWatch::start(chain.clone(), config.netuid, config.sync_interval)?
         };
-        let first = watch.first().await.map_err(LightningError::from)?;
+        let first = watch.first_attempt().await?;
 
         let follower = Arc::new(Follower {
             registry: self.registry.clone(),
@@ -297,7 +297,7 @@ impl LightningClient {
 /// Follows every newer snapshot, until it is aborted.
 async fn follow_on(mut watch: MetagraphWatch, follower: Arc<Follower>) {
     loop {
-        let snapshot = watch.changed().await;
+        let Ok(snapshot) = watch.changed().await else { return };
         follower.follow(&snapshot);
     }
 }

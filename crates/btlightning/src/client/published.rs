@@ -248,7 +248,7 @@ impl LightningClient {
     }
 
     /// How long dials that began now may take at most, and a moment for their supervisors to say so.
-    fn dials_take(&self) -> Duration {
+    pub(super) fn dials_take(&self) -> Duration {
         self.config.connect_timeout.saturating_add(Duration::from_millis(250))
     }
 

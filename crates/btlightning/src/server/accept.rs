@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 
 use super::admission::{self, Admission, Crowd, StrangerSlot};
 use super::session::{self, Session};
-use super::shared::{Running, Shared};
+use super::shared::{Door, Running, Shared};
 use crate::transport::close;
 
 /// Accepts connections until the server stops.
@@ -29,9 +29,19 @@ pub(super) async fn accept_all(shared: &Arc<Shared>, running: &Arc<Running>) {
 
 fn decide(shared: &Arc<Shared>, running: &Arc<Running>, incoming: Incoming) {
     let remote = incoming.remote_address();
-    let is_allowed = shared.allows(remote.ip());
-    let needs_validation = shared.config.require_address_validation && !incoming.remote_address_validated();
-    match admission::decide(&shared.strangers, remote, is_allowed, needs_validation) {
+    let is_validated = incoming.remote_address_validated();
+    let admission = match shared.door(remote.ip()) {
+        Door::Open => {
+            let needs_validation = shared.config.require_address_validation && !is_validated;
+            admission::decide(&shared.strangers, remote, needs_validation)
+        }
+        Door::Shut => Admission::Ignore,
+        Door::Ajar(learned) => {
+            let now = Instant::now().into_std();
+            admission::decide_visitor(&shared.strangers, &learned.visitors, remote, is_validated, now)
+        }
+    };
+    match admission {
         Admission::Ignore => incoming.ignore(),
         Admission::Retry => {
             // An address that is not validated may always be asked to show itself.
@@ -73,6 +83,6 @@ async fn connect(shared: Arc<Shared>, running: Arc<Running>, incoming: Incoming,
         Ok(Err(error)) => return debug!("no connection from {remote}: {}", close::describe(&error)),
         Err(_) => return debug!("no connection from {remote}: its TLS handshake took too long"),
     };
-    let session = Session::new(shared, running, connection, remote.ip(), slot);
+    let session = Session::new(shared, running, connection, remote.ip().to_canonical(), slot);
     session::serve(Arc::new(session), deadline, phase).await;
 }

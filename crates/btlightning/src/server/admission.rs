@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use btlightning_proto::identity::SourcePrefix;
+
+use super::learned::Visitors;
 
 /// What becomes of an attempt.
 #[derive(Debug)]
@@ -28,22 +31,36 @@ pub(super) enum Crowd {
     FromThisSource,
 }
 
-/// Decides about one attempt, in this order: whoever is not allowed learns nothing, and no slot is spent on an address
-/// that may be forged.
-pub(super) fn decide(
-    strangers: &Arc<Strangers>,
-    remote: SocketAddr,
-    is_allowed: bool,
-    needs_validation: bool,
-) -> Admission {
-    if !is_allowed {
-        return Admission::Ignore;
-    }
+/// Decides about one attempt from an address that may connect. No slot is spent on one that may be forged.
+pub(super) fn decide(strangers: &Arc<Strangers>, remote: SocketAddr, needs_validation: bool) -> Admission {
     if needs_validation {
         return Admission::Retry;
     }
     match strangers.enter(remote.ip()) {
         Ok(slot) => Admission::Admit(slot),
+        Err(crowd) => Admission::Refuse(crowd),
+    }
+}
+
+/// Decides about one attempt from an address that is not on the learned list. It is validated whether or not others
+/// are: neither a visit nor a slot is spent on an address that may be forged, and few packets.
+pub(super) fn decide_visitor(
+    strangers: &Arc<Strangers>,
+    visitors: &Visitors,
+    remote: SocketAddr,
+    is_validated: bool,
+    now: Instant,
+) -> Admission {
+    if !is_validated {
+        return match visitors.may_retry(now) {
+            true => Admission::Retry,
+            false => Admission::Ignore,
+        };
+    }
+    // The slot first: a visit that finds none is not used up.
+    match strangers.enter(remote.ip()) {
+        Ok(slot) if visitors.admit(remote.ip(), now) => Admission::Admit(slot),
+        Ok(_) => Admission::Ignore,
         Err(crowd) => Admission::Refuse(crowd),
     }
 }
@@ -114,6 +131,8 @@ impl Drop for StrangerSlot {
 
 #[cfg(test)]
 mod tests {
+    use btlightning_proto::sources::VisitorLimits;
+
     use super::*;
 
     fn remote(text: &str) -> SocketAddr {
@@ -121,7 +140,7 @@ mod tests {
     }
 
     fn admitted(strangers: &Arc<Strangers>, text: &str) -> Result<StrangerSlot, Crowd> {
-        match decide(strangers, remote(text), true, false) {
+        match decide(strangers, remote(text), false) {
             Admission::Admit(slot) => Ok(slot),
             Admission::Refuse(crowd) => Err(crowd),
             other => panic!("{other:?}"),
@@ -129,11 +148,38 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_is_not_allowed_gets_no_answer_and_an_unvalidated_one_no_slot() {
+    fn an_unvalidated_source_gets_no_slot() {
         let strangers = Strangers::new(1, 1);
-        assert!(matches!(decide(&strangers, remote("10.0.0.1"), false, true), Admission::Ignore));
-        assert!(matches!(decide(&strangers, remote("10.0.0.1"), true, true), Admission::Retry));
+        assert!(matches!(decide(&strangers, remote("10.0.0.1"), true), Admission::Retry));
         admitted(&strangers, "10.0.0.1").unwrap();
+    }
+
+    #[test]
+    fn a_visitor_that_may_be_forged_costs_neither_a_visit_nor_a_slot() {
+        let (strangers, now) = (Strangers::new(1, 1), Instant::now());
+        let visitors = Visitors::new(VisitorLimits { per_minute: 60, burst: 1, retries_per_second: 2 });
+        let visit =
+            |is_validated| decide_visitor(&strangers, &visitors, remote("10.0.0.1"), is_validated, now);
+        assert!(matches!(visit(false), Admission::Retry));
+        assert!(matches!(visit(false), Admission::Retry));
+        assert!(matches!(visit(false), Admission::Ignore), "more Retries than there may be");
+        let held = visit(true);
+        assert!(matches!(held, Admission::Admit(_)));
+        assert!(matches!(visit(true), Admission::Refuse(Crowd::InAll)));
+        drop(held);
+        assert!(matches!(visit(true), Admission::Ignore), "a second visit");
+        assert_eq!(strangers.held().in_all, 0);
+    }
+
+    #[test]
+    fn a_visitor_that_finds_no_slot_may_come_again() {
+        let (strangers, now) = (Strangers::new(1, 1), Instant::now());
+        let visitors = Visitors::new(VisitorLimits::default());
+        let known = admitted(&strangers, "10.0.0.9").unwrap();
+        let visit = || decide_visitor(&strangers, &visitors, remote("10.0.0.1"), true, now);
+        assert!(matches!(visit(), Admission::Refuse(Crowd::InAll)));
+        drop(known);
+        assert!(matches!(visit(), Admission::Admit(_)));
     }
 
     #[test]

@@ -82,9 +82,11 @@ pub struct LightningServerConfig {
     /// 65,536.
     pub streaming_channel_buffer: usize,
     /// Whether only addresses that the [`SourceAddressResolver`](crate::server::SourceAddressResolver) names may
-    /// connect; packets of others are ignored. Default: no.
+    /// connect, or those that [`LearnedSources`](crate::server::LearnedSources) has learned; packets of others are
+    /// ignored. Default: no.
     pub enforce_source_allowlist: bool,
-    /// How often the resolver of addresses is asked, in seconds. Default: 300. Not zero.
+    /// How often the resolver of addresses is asked, and how often learned ones are looked at, in seconds. Default: 300.
+    /// Not zero.
     pub source_allowlist_refresh_secs: u64,
     /// Whether a peer has to show that it receives what is sent to its address (a QUIC Retry) before anything is
     /// allocated for it. Default: yes.

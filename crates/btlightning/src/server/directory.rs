@@ -1,6 +1,7 @@
 //! The authenticated sessions: how many there may be, whose they are, and which of them have to go.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub(super) struct Directory<C: Closable> {
 pub(super) struct Member<C> {
     pub(super) hotkey: Hotkey,
     pub(super) connection: C,
+    /// Where the connection was accepted from.
+    pub(super) source_ip: IpAddr,
     /// The name that the last accepted handshake gave the connection.
     name: String,
     activity: Arc<Activity>,
@@ -71,6 +74,7 @@ impl<C: Closable> Directory<C> {
         id: ConnectionId,
         hotkey: Hotkey,
         connection: C,
+        source_ip: IpAddr,
         name: String,
         activity: Arc<Activity>,
     ) -> Result<Membership<C>, DirectoryFull> {
@@ -86,7 +90,7 @@ impl<C: Closable> Directory<C> {
         let over_all = (members.len() + 1).saturating_sub(self.in_all_max);
         let replaced: Vec<_> =
             own.iter().take(over_share.max(over_all)).filter_map(|id| members.remove(id)).collect();
-        members.insert(id, Member { hotkey, connection, name, activity });
+        members.insert(id, Member { hotkey, connection, source_ip, name, activity });
         drop(members);
         for member in replaced {
             warn!("closing previous connection for validator {hotkey} (replaced by new handshake)");
@@ -113,6 +117,11 @@ impl<C: Closable> Directory<C> {
         self.close_where(CloseReason::Cleanup, |member| {
             member.activity.idle_for(now).is_some_and(|idle| idle > idle_max)
         })
+    }
+
+    /// What `look` makes of each session, in no order.
+    pub(super) fn each<T>(&self, look: impl Fn(&Member<C>) -> T) -> Vec<T> {
+        self.members().values().map(look).collect()
     }
 
     /// Whose sessions there are, each with its connection's name, in no order.
@@ -204,6 +213,8 @@ impl Drop for InFlight<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[derive(Debug, Clone, Default)]
@@ -240,7 +251,8 @@ mod tests {
             let id = ConnectionId(self.next);
             self.next += 1;
             let name = format!("conn_{id}");
-            let member = self.directory.join(id, hotkey(key), line.clone(), name, activity.clone())?;
+            let ip = Ipv4Addr::LOCALHOST.into();
+            let member = self.directory.join(id, hotkey(key), line.clone(), ip, name, activity.clone())?;
             Ok((member, line, activity))
         }
 

@@ -2,7 +2,7 @@
 //! and tables between them.
 //!
 //! In this order: the limiter, the spelling, the time, the permit, the signature, the nonce, the miner's signature, a
-//! place in the directory, the permit and the source once more. What is cheap comes first, and nothing is remembered of a
+//! place in the directory, a note of the source, the permit and the source once more. What is cheap comes first, and nothing is remembered of a
 //! claim that is not proven.
 
 use std::net::IpAddr;
@@ -52,8 +52,7 @@ async fn accept(session: &Session, payload: &[u8]) -> Result<HandshakeResponse, 
     };
     let claim = Claim::parse(&request, session.running.fingerprint);
     // Anyone can make up hotkeys, but not one that holds a permit: garbage must not use up its owner's attempts.
-    let known =
-        claim.as_ref().ok().map(Claim::validator).filter(|who| session.shared.permits.holds(who)).copied();
+    let known = claim.as_ref().ok().map(Claim::validator).filter(|who| session.shared.knows(who)).copied();
     allow(session, known.as_ref().map_or(Claimed::Unknown, Claimed::Known))?;
     let accepted = match claim {
         Ok(claim) => accept_claim(session, claim).await,
@@ -83,10 +82,20 @@ async fn accept_claim(session: &Session, claim: Claim) -> Result<HandshakeRespon
     }
     let (response, name) = sign(session, admitted).await?;
     session.join(hotkey, name.clone()).map_err(Refused::NotJoined)?;
+    learn(session, &hotkey);
     check_again(session, hotkey)?;
     info!("Handshake successful, established connection: {name}");
     observe(session, hotkey);
     Ok(response)
+}
+
+/// Takes note of where a validator is. It is on the list when this returns, so that a visitor may stay.
+fn learn(session: &Session, hotkey: &Hotkey) {
+    let Some(learned) = session.shared.learned.get() else { return };
+    // Where a connection was moved to, nobody has shown that packets arrive.
+    if session.connection.remote_address().ip().to_canonical() == session.source_ip {
+        learned.observe(hotkey, session.source_ip);
+    }
 }
 
 /// Closes the connection of a session that has joined between two refreshes: one that came after the permit or the
@@ -98,7 +107,7 @@ fn check_again(session: &Session, hotkey: Hotkey) -> Result<(), Refused> {
         return Err(Refused::NoPermit(hotkey));
     }
     let ip = session.connection.remote_address().ip();
-    if !shared.allows(ip) {
+    if !shared.may_stay(&hotkey, ip) {
         CloseReason::SourceNotAllowed.close(&session.connection);
         return Err(Refused::SourceNotAllowed(ip));
     }
@@ -117,6 +126,10 @@ async fn prove(session: &Session, claim: Claim) -> Result<AdmittedClaim, Refused
     let timely = claim.check_time(unix_timestamp_secs(), shared.config.max_signature_age_secs)?;
     if !shared.permits(&hotkey) {
         return Err(Refused::NoPermit(hotkey));
+    }
+    if shared.learned.get().is_some() && !shared.may_stay(&hotkey, session.source_ip) {
+        // A visitor, whom no proof of this hotkey would let stay.
+        return Err(Refused::SourceNotAllowed(session.source_ip));
     }
     let verified =
         session.running.verifications.run(move || timely.verify()).await.map_err(Refused::Busy)??;
@@ -163,7 +176,7 @@ fn observe(session: &Session, hotkey: Hotkey) {
 }
 
 async fn observed(observer: Arc<dyn HandshakeObserver>, hotkey: Hotkey, ip: IpAddr) {
-    observer.observe_successful_handshake(&hotkey.to_string(), ip.to_canonical()).await;
+    observer.observe_successful_handshake(&hotkey.to_string(), ip).await;
 }
 
 /// Why a handshake was refused. The peer is not told.
@@ -216,7 +229,7 @@ impl Refused {
                 warn!("Handshake rejected: hotkey {hotkey} does not hold a validator permit{more}");
             }
             Self::SourceNotAllowed(ip) => {
-                warn!("Handshake rejected: {ip} is not on the source allowlist any more{more}");
+                warn!("Handshake rejected: {ip} is not on the source allowlist{more}");
             }
             Self::NotJoined(why) => warn!("Handshake from {ip} refused: {why}{more}"),
             Self::Busy(why) => warn!("Handshake from {ip} refused: {why}{more}"),

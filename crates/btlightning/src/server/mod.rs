@@ -3,7 +3,7 @@
 //! Life of a connection, and which file knows about it: `admission` (is there room for another stranger?), `accept`
 //! (TLS), `session` (one task a connection), `stream` (one task a stream), `handshake` (who is it?), `directory` (all who
 //! have proven it), `dispatch` (a request and its answer), `streaming` (an answer in chunks). `refresh` asks the
-//! resolvers now and then, `policy` holds what they said, `lifecycle` starts and stops it all.
+//! resolvers now and then, `policy` holds what they said, `learned` finds out which addresses may connect, `lifecycle` starts and stops it all.
 //!
 //! Three things hold throughout. A stranger costs one slot, one deadline and a few kilobytes, and nothing that it sends
 //! is decoded but a handshake. Authentication belongs to a [`quinn::Connection`] and to nothing else. Every slot is
@@ -21,6 +21,7 @@ mod handlers;
 mod handshake;
 mod hush;
 mod intake;
+mod learned;
 mod lifecycle;
 mod pace;
 mod panics;
@@ -33,13 +34,20 @@ mod session;
 mod shared;
 mod stream;
 mod streaming;
+#[cfg(feature = "subtensor")]
+mod subnet;
+
+pub use btlightning_proto::sources::{Mode as SourcesMode, Reason as SourcesReason, SourceEntry};
 
 pub use self::call::{Call, Caller, ConnectionId, Response};
 pub use self::chunks::{ChunkError, ChunkSender};
 pub use self::config::{LightningServerConfig, LightningServerConfigBuilder};
 pub use self::handler::{BlockingHandler, Handler, HandlerError, StreamHandler, UnaryHandler};
+pub use self::learned::{LearnedSources, LearnedSourcesBuilder, LearnedSourcesStatus, PermittedStakes};
 pub use self::published::{
     AsyncSynapseHandler, HandshakeObserver, SourceAddressResolver, SourceAllowlist, StreamingSynapseHandler,
     SynapseHandler, ValidatorPermitResolver, typed_async_handler, typed_handler,
 };
 pub use self::server::LightningServer;
+#[cfg(feature = "subtensor")]
+pub use self::subnet::SubnetPermits;

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use rmpv::Value;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::call::{Call, Response};
 use super::chunks::ChunkSender;
@@ -84,6 +84,12 @@ pub trait ValidatorPermitResolver: Send + Sync {
     /// # Errors
     /// Logged; the last set stays in force.
     fn resolve_permitted_validators(&self) -> Result<HashSet<String>>;
+
+    /// Changes when it is worth asking before the time.
+    #[doc(hidden)]
+    fn news(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 }
 
 /// Which addresses may connect while `enforce_source_allowlist` is set.

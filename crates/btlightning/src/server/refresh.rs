@@ -6,11 +6,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 
+use super::learned::keeping;
 use super::published::{SourceAddressResolver, SourceAllowlist, ValidatorPermitResolver};
 use super::shared::{PhaseWatch, Running, Shared};
 use crate::error::{LightningError, Result};
@@ -27,16 +28,22 @@ const RESOLVER_PATIENCE: Duration = Duration::from_secs(30);
 /// resolvers that decide who is let in.
 ///
 /// # Errors
-/// `Config` when something is required of a resolver that is not there.
-pub(super) async fn begin(shared: &Arc<Shared>, running: &Running) -> Result<()> {
+/// `Config` when something is required of a resolver that is not there, and when two say which addresses may connect.
+pub(super) async fn begin(shared: &Arc<Shared>, running: &Arc<Running>) -> Result<()> {
     let (permits, sources) = (shared.permit_resolver.get(), shared.source_resolver.get());
+    let learned = shared.learned.get();
     let config = &shared.config;
-    let missing = |what: &str| Err(LightningError::Config(what.to_owned()));
+    let wrong = |what: &str| Err(LightningError::Config(what.to_owned()));
     if config.require_validator_permit && permits.is_none() {
-        return missing("require_validator_permit is enabled but no ValidatorPermitResolver is configured");
+        return wrong("require_validator_permit is enabled but no ValidatorPermitResolver is configured");
     }
-    if config.enforce_source_allowlist && sources.is_none() {
-        return missing("enforce_source_allowlist is enabled but no SourceAddressResolver is configured");
+    if sources.is_some() && learned.is_some() {
+        return wrong(
+            "both a SourceAddressResolver and learned sources are configured: only one can be in force",
+        );
+    }
+    if config.enforce_source_allowlist && sources.is_none() && learned.is_none() {
+        return wrong("enforce_source_allowlist is enabled but no SourceAddressResolver is configured");
     }
     if !running.begin_to_refresh() {
         return Ok(());
@@ -51,6 +58,9 @@ pub(super) async fn begin(shared: &Arc<Shared>, running: &Running) -> Result<()>
         permits.map(|resolver| repeat(Permits { shared: shared.clone(), resolver }, running.phase()));
     let sources =
         sources.map(|resolver| repeat(Sources { shared: shared.clone(), resolver }, running.phase()));
+    if let Some(learned) = learned {
+        keeping::begin(shared, running, &learned);
+    }
     repeat(Nonces { shared: shared.clone() }, running.phase());
     if let Some(resolved) = permits.filter(|_| config.require_validator_permit) {
         // An error means that the server was stopped meanwhile; the accept loop sees that itself.
@@ -63,20 +73,26 @@ pub(super) async fn begin(shared: &Arc<Shared>, running: &Running) -> Result<()>
 }
 
 /// Something that is done at the start and then from time to time.
-trait Chore: Send + 'static {
+pub(super) trait Chore: Send + 'static {
     fn interval(&self) -> Duration;
     fn turn(&self, is_first: bool) -> impl Future<Output = ()> + Send;
+    /// Changes when there is something to do before the interval is over.
+    fn news(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 }
 
 /// Does a chore until the server stops. What is returned resolves after the first turn.
-fn repeat(chore: impl Chore + Sync, mut phase: PhaseWatch) -> oneshot::Receiver<()> {
+pub(super) fn repeat(chore: impl Chore + Sync, mut phase: PhaseWatch) -> oneshot::Receiver<()> {
     let (done, first) = oneshot::channel();
     tokio::spawn(async move {
         let turns = async {
+            // Subscribed to before the first turn, so that nothing is missed that comes during one.
+            let mut news = chore.news();
             chore.turn(true).await;
             let _ = done.send(());
             loop {
-                sleep(chore.interval()).await;
+                let _ = timeout(chore.interval(), changed(&mut news)).await;
                 chore.turn(false).await;
             }
         };
@@ -87,6 +103,17 @@ fn repeat(chore: impl Chore + Sync, mut phase: PhaseWatch) -> oneshot::Receiver<
         }
     });
     first
+}
+
+/// Waits for news, or for ever if there are none to come.
+async fn changed(news: &mut Option<watch::Receiver<u64>>) {
+    if let Some(receiver) = news
+        && receiver.changed().await.is_ok()
+    {
+        return;
+    }
+    *news = None;
+    std::future::pending().await
 }
 
 /// Drops spent nonces that can no longer be replayed.
@@ -117,6 +144,10 @@ struct Permits {
 impl Chore for Permits {
     fn interval(&self) -> Duration {
         Duration::from_secs(self.shared.config.validator_permit_refresh_secs)
+    }
+
+    fn news(&self) -> Option<watch::Receiver<u64>> {
+        self.resolver.news()
     }
 
     async fn turn(&self, is_first: bool) {
@@ -215,14 +246,14 @@ impl Sources {
 }
 
 /// Why a resolver gave no answer.
-enum Unresolved {
+pub(super) enum Unresolved {
     Failed(LightningError),
     Panicked(String),
 }
 
 /// Asks a resolver, where it may block. One that hangs is not asked a second time meanwhile, which would only hang
 /// another thread; the log says so, and again whenever it would have been asked.
-async fn ask<T: Send + 'static>(
+pub(super) async fn ask<T: Send + 'static>(
     what: &str,
     interval: Duration,
     question: impl FnOnce() -> Result<T> + Send + 'static,
@@ -247,7 +278,7 @@ async fn ask<T: Send + 'static>(
 
 impl Unresolved {
     /// `what` begins in lower case.
-    fn log(self, what: &str, is_first: bool) {
+    pub(super) fn log(self, what: &str, is_first: bool) {
         let when = if is_first { "Initial " } else { "" };
         let (how, words) = match self {
             Self::Failed(error) => ("failed", error.to_string()),

@@ -12,6 +12,7 @@ use tracing::info;
 
 use super::config::LightningServerConfig;
 use super::handler::Handler;
+use super::learned::LearnedSources;
 use super::lifecycle::Lifecycle;
 use super::published::{
     AsyncSynapseHandler, HandshakeObserver, SourceAddressResolver, StreamingSynapseHandler, SynapseHandler,
@@ -135,6 +136,12 @@ impl LightningServer {
         self.resolve_sources_with(resolver.into());
     }
 
+    /// Finds out by itself which addresses may connect; see [`LearnedSources`]. Without `enforce_source_allowlist` it is a
+    /// rehearsal. Not together with a resolver of addresses.
+    pub fn set_learned_sources(&mut self, sources: LearnedSources) {
+        self.learn_sources(sources);
+    }
+
     /// Tells `observer` of each accepted handshake.
     pub fn set_handshake_observer(&mut self, observer: Arc<dyn HandshakeObserver>) {
         self.tell_handshakes_to(observer);
@@ -169,9 +176,26 @@ impl LightningServer {
         self.shared.source_resolver.set(resolver);
     }
 
+    /// [`set_learned_sources`](Self::set_learned_sources) for a server that is shared. Set before
+    /// [`serve_forever`](Self::serve_forever) is called.
+    pub fn learn_sources(&self, sources: LearnedSources) {
+        self.shared.learned.set(sources.0);
+    }
+
     /// [`set_handshake_observer`](Self::set_handshake_observer) for a server that is shared.
     pub fn tell_handshakes_to(&self, observer: Arc<dyn HandshakeObserver>) {
         self.shared.observer.set(observer);
+    }
+
+    /// The miner, if the hotkey that it was made with is one.
+    #[cfg(feature = "subtensor")]
+    pub(super) fn hotkey(&self) -> std::result::Result<crate::Hotkey, btlightning_proto::identity::HotkeyError> {
+        self.shared.miner
+    }
+
+    #[cfg(feature = "subtensor")]
+    pub(super) fn signer(&self) -> Option<Arc<dyn Signer>> {
+        self.shared.signer.get()
     }
 
     /// Answers requests named `name` with `handler`, from now on. Hands out the handler that the name had before,
@@ -259,7 +283,7 @@ impl LightningServer {
     ///
     /// # Errors
     /// [`Config`](crate::LightningError::Config) before [`start`](Self::start), and when something is required of a
-    /// resolver that is not set.
+    /// resolver that is not set, or addresses are both resolved and learned.
     pub async fn serve_forever(&self) -> Result<()> {
         self.lifecycle.serve(&self.shared).await
     }
@@ -333,14 +357,15 @@ impl LightningServer {
         self.shared.permits.current().len()
     }
 
-    /// How many addresses the resolver last named; zero for a bypass.
+    /// How many addresses the resolver last named, or are enforced as [learned](LearnedSources); zero for a bypass.
     pub async fn get_allowed_source_count(&self) -> usize {
-        self.shared.sources.current().len()
+        self.shared.allowed().len()
     }
 
-    /// Whether the resolver of addresses last said that everybody may connect.
+    /// Whether the resolver of addresses last said that everybody may connect, or sources are still being
+    /// [learned](LearnedSources).
     pub async fn is_source_enforcement_bypassed(&self) -> bool {
-        self.shared.sources.current().is_bypass()
+        self.shared.allowed().is_bypass()
     }
 
     /// Forgets spent nonces that can no longer be replayed. The server does so by itself every

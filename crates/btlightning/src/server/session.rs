@@ -31,6 +31,8 @@ pub(super) struct Session {
     pub(super) id: ConnectionId,
     /// Where the connection was accepted from. Address validation has shown this address to be real, which it does not
     /// for one that the connection migrates to.
+    ///
+    /// In its canonical form.
     pub(super) source_ip: IpAddr,
     pub(super) activity: Arc<Activity>,
     pub(super) intake: Intake,
@@ -99,7 +101,8 @@ impl Session {
             },
             Seat::Stranger { .. } => {
                 let (connection, activity) = (self.connection.clone(), self.activity.clone());
-                let membership = self.shared.directory.join(self.id, hotkey, connection, name, activity)?;
+                let (directory, ip) = (&self.shared.directory, self.source_ip);
+                let membership = directory.join(self.id, hotkey, connection, ip, name, activity)?;
                 *seat = Seat::Member(membership);
                 // The seat is taken once, so this is the only value that was ever set.
                 let _ = self.proven.set(hotkey);

@@ -20,7 +20,8 @@ use super::config::LightningServerConfig;
 use super::directory::Directory;
 use super::handlers::Handlers;
 use super::hush::Hush;
-use super::policy::{Permits, Sources};
+use super::learned::Learned;
+use super::policy::{Allowed, Permits, Sources};
 use super::published::{HandshakeObserver, SourceAddressResolver, ValidatorPermitResolver};
 use crate::Hotkey;
 use crate::error::Result;
@@ -50,6 +51,8 @@ pub(super) struct Shared {
     pub(super) strangers: Arc<Strangers>,
     pub(super) permits: Permits,
     pub(super) sources: Sources,
+    /// In force instead of `sources`, if it is set.
+    pub(super) learned: Setting<Learned>,
     pub(super) signer: Setting<dyn Signer>,
     pub(super) permit_resolver: Setting<dyn ValidatorPermitResolver>,
     pub(super) source_resolver: Setting<dyn SourceAddressResolver>,
@@ -94,6 +97,7 @@ impl Shared {
             ),
             permits: Permits::default(),
             sources: Sources::default(),
+            learned: Setting::default(),
             signer: Setting::default(),
             permit_resolver: Setting::default(),
             source_resolver: Setting::default(),
@@ -134,10 +138,49 @@ impl Shared {
         !self.config.require_validator_permit || self.permits.holds(hotkey)
     }
 
-    /// Whether an address may connect.
-    pub(super) fn allows(&self, ip: IpAddr) -> bool {
-        !self.config.enforce_source_allowlist || self.sources.current().contains(ip)
+    /// Whether `hotkey` is one that cannot be made up: it holds a permit, whether or not that is required.
+    pub(super) fn knows(&self, hotkey: &Hotkey) -> bool {
+        self.permits.holds(hotkey) || self.learned.get().is_some_and(|learned| learned.is_permitted(hotkey))
     }
+
+    /// Which addresses may connect, if that is enforced.
+    pub(super) fn allowed(&self) -> Arc<Allowed> {
+        match self.learned.get() {
+            Some(learned) => learned.allowed(),
+            None => self.sources.current(),
+        }
+    }
+
+    /// Who may connect from `ip`.
+    pub(super) fn door(&self, ip: IpAddr) -> Door {
+        if !self.config.enforce_source_allowlist {
+            return Door::Open;
+        }
+        match self.learned.get() {
+            Some(learned) if !learned.allowed().contains(ip) => Door::Ajar(learned),
+            None if !self.sources.current().contains(ip) => Door::Shut,
+            _ => Door::Open,
+        }
+    }
+
+    /// Whether `hotkey`, which has authenticated, may stay connected from `ip`.
+    pub(super) fn may_stay(&self, hotkey: &Hotkey, ip: IpAddr) -> bool {
+        if !self.config.enforce_source_allowlist {
+            return true;
+        }
+        match self.learned.get() {
+            Some(learned) => learned.may_stay(hotkey, ip),
+            None => self.sources.current().contains(ip),
+        }
+    }
+}
+
+/// Whether an address may connect.
+pub(super) enum Door {
+    Open,
+    Shut,
+    /// To some, who are to show who they are.
+    Ajar(Arc<Learned>),
 }
 
 /// Something that may be set before the server starts.

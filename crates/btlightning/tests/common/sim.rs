@@ -58,9 +58,24 @@ impl World {
 
     /// A validator's socket.
     pub fn socket(&self, config: quinn::ClientConfig) -> Endpoint {
-        let addr = SocketAddr::new(VALIDATOR_IP.parse().unwrap(), 9000);
+        self.socket_at(VALIDATOR_IP, 9000, config)
+    }
+
+    /// A socket on another host.
+    pub fn socket_at(&self, ip: &str, port: u16, config: quinn::ClientConfig) -> Endpoint {
+        let addr = SocketAddr::new(ip.parse().unwrap(), port);
         let mut endpoint = self.0.endpoint(addr, None).unwrap();
         endpoint.set_default_client_config(config);
         endpoint
+    }
+
+    /// How many packets the miner has sent to `ip`.
+    pub fn sent_to(&self, ip: &str) -> u64 {
+        self.0.stats(MINER_IP.parse().unwrap(), ip.parse().unwrap()).sent
+    }
+
+    /// A NAT shows the socket at `old` as `new` from now on.
+    pub fn rebind(&self, old: &str, new: &str) {
+        self.0.rebind(old.parse().unwrap(), new.parse().unwrap()).unwrap();
     }
 }

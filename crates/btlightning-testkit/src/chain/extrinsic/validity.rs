@@ -8,6 +8,7 @@ use super::{
     Call, Extrinsic,
     signed::Implicit,
 };
+use parity_scale_codec::Encode;
 use std::cmp::Ordering;
 
 /// What an extrinsic is judged against: the chain as the next block will find it.
@@ -40,6 +41,18 @@ pub(in super::super) enum Invalid {
 }
 
 impl Invalid {
+    /// The index of the variant, and what follows it.
+    fn variant(self) -> Vec<u8> {
+        match self {
+            Self::Payment => vec![1],
+            Self::Stale => vec![3],
+            Self::BadProof => vec![4],
+            Self::AncientBirthBlock => vec![5],
+            Self::Custom(code) => vec![7, code],
+            Self::UnknownOrigin => vec![12],
+        }
+    }
+
     /// How a node puts it.
     pub(in super::super) fn reason(self) -> String {
         match self {
@@ -50,6 +63,23 @@ impl Invalid {
             Self::UnknownOrigin => "The transaction extension did not authorize any origin".into(),
             Self::Custom(code) => format!("Custom error: {code}"),
         }
+    }
+}
+
+/// What `TaggedTransactionQueue_validate_transaction` answers.
+pub(in super::super) fn encode(validity: Result<Valid, Invalid>, extrinsic: &Extrinsic) -> Vec<u8> {
+    let tag = |nonce: u32| (extrinsic.signer(), nonce).encode();
+    let nonce = extrinsic.signed.as_ref().map_or(0, |signed| signed.extensions.nonce);
+    match validity {
+        Ok(valid) => {
+            let requires = match valid {
+                Valid::Ready => Vec::new(),
+                Valid::Future => vec![tag(nonce.saturating_sub(1))],
+            };
+            let (priority, provides, longevity, propagate) = (0_u64, vec![tag(nonce)], 64_u64, true);
+            (0_u8, priority, requires, provides, longevity, propagate).encode()
+        }
+        Err(invalid) => [vec![1, 0], invalid.variant()].concat(),
     }
 }
 

@@ -142,7 +142,7 @@ impl Metadata {
         self.method_output(name).is_some()
     }
 
-    /// The names of the fields of what a method answers, in their order; an `Option` is looked through.
+    /// The names of the fields of what a method answers, in their order; `Option` and `Vec` are looked through.
     pub(super) fn answer_fields(&self, method: &str) -> Vec<&str> {
         self.method_output(method).map_or_else(Vec::new, |output| self.field_names(output))
     }
@@ -231,6 +231,7 @@ impl Metadata {
                 let some = variants.variants.iter().find_map(|variant| variant.fields.first());
                 some.map_or_else(Vec::new, |field| self.field_names(field.ty.id))
             }
+            Some((TypeDef::Sequence(items), _)) => self.field_names(items.type_param.id),
             _ => Vec::new(),
         }
     }

@@ -2,7 +2,7 @@
 
 use sp_crypto_hashing::sha2_256;
 use std::{
-    env, fs, io,
+    env, fmt, fs, io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -24,7 +24,7 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
 const FETCH_POLL: Duration = Duration::from_millis(50);
 
 /// Why there is no metadata to make a chain of.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum MetadataError {
     /// The package is nowhere, and cargo could not fetch it.
     #[error("{PACKAGE} {VERSION} is not unpacked under {}: {why}; run `cargo info {PACKAGE}@{VERSION}`", registry.display())]
@@ -55,16 +55,29 @@ pub enum MetadataError {
     Undecodable(String),
 }
 
+/// A test unwraps it, and whoever runs the test must read what to do.
+impl fmt::Debug for MetadataError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// The bytes of the metadata, checked against [`SHA256`].
 ///
 /// Looks at [`METADATA_VARIABLE`], then at the sources of registries that cargo has unpacked, then runs `cargo info`,
 /// which unpacks this one package, and looks again. Blocks for up to [`FETCH_TIMEOUT`].
 pub(super) fn read() -> Result<Vec<u8>, MetadataError> {
-    let path = match env::var_os(METADATA_VARIABLE) {
-        Some(path) => PathBuf::from(path),
-        None => find_or_fetch()?,
+    match env::var_os(METADATA_VARIABLE) {
+        Some(path) => read_checked(PathBuf::from(path)),
+        None => read_checked(find_or_fetch()?),
+    }
+}
+
+fn read_checked(path: PathBuf) -> Result<Vec<u8>, MetadataError> {
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(source) => return Err(MetadataError::Unreadable { path, source }),
     };
-    let bytes = fs::read(&path).map_err(|source| MetadataError::Unreadable { path: path.clone(), source })?;
     match hex::encode(sha2_256(&bytes)) {
         found if found == SHA256 => Ok(bytes),
         found => Err(MetadataError::WrongFile { path, found }),
@@ -123,5 +136,19 @@ fn fetch() -> Result<(), String> {
             }
             Err(error) => return Err(format!("cargo cannot be waited for: {error}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_file_and_none_are_refused_with_their_path() {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        let wrong = read_checked(manifest.clone()).unwrap_err();
+        assert!(matches!(&wrong, MetadataError::WrongFile { path, .. } if *path == manifest), "{wrong}");
+        let nowhere = read_checked(manifest.join("nowhere")).unwrap_err();
+        assert!(matches!(nowhere, MetadataError::Unreadable { .. }), "{nowhere}");
     }
 }

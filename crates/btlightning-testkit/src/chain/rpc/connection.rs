@@ -58,22 +58,24 @@ async fn converse(
     let mut delayed = FuturesUnordered::new();
     loop {
         let reaction = tokio::select! {
-            message = socket.next() => match message?.ok()? {
-                Message::Text(text) => session.receive(&text),
-                Message::Binary(bytes) => session.receive(std::str::from_utf8(&bytes).ok()?),
-                Message::Close(_) => return None,
-                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Reaction::Send(Vec::new()),
-            },
+            // What has happened is told before what is asked next is answered.
+            biased;
             notice = notices.recv() => match notice {
                 Ok(notice) => {
                     let messages = session.notify(&notice);
-                    let silent = matches!(node.failure(), Some(Failure::Silent));
+                    let silent = node.failure().is_some_and(|failure| failure.is_silence());
                     Reaction::Send(if silent { Vec::new() } else { messages })
                 }
                 // A client that is so far behind is not worth keeping.
                 Err(RecvError::Lagged(_) | RecvError::Closed) => return None,
             },
             Some(messages) = delayed.next() => Reaction::Send(messages),
+            message = socket.next() => match message?.ok()? {
+                Message::Text(text) => session.receive(&text),
+                Message::Binary(bytes) => session.receive(std::str::from_utf8(&bytes).ok()?),
+                Message::Close(_) => return None,
+                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Reaction::Send(Vec::new()),
+            },
         };
         match reaction {
             Reaction::Send(messages) => send(&mut socket, messages, Message::text).await?,

@@ -3,7 +3,7 @@
 use super::{
     super::{
         block::{After, Block, Hash},
-        failure::Failure,
+        failure::{Failure, Garbage},
         node::NodeState,
         runtime,
         shared::Shared,
@@ -63,87 +63,65 @@ impl Session {
 
     /// Answers a message: a request or a batch of them.
     pub(super) fn receive(&mut self, text: &str) -> Reaction {
-        let parsed = match serde_json::from_str(text) {
-            Ok(parsed) => parsed,
-            Err(_) => {
-                return Reaction::Send(vec![error_response(&Value::Null, &RpcError::not_json()).to_string()]);
+        let (requests, is_batch) = match serde_json::from_str(text) {
+            Ok(Value::Array(batch)) if batch.is_empty() || batch.len() > BATCH_MAX => {
+                return refuse(&RpcError::invalid_request());
             }
+            Ok(Value::Array(batch)) => (batch, true),
+            Ok(request) => (vec![request], false),
+            Err(_) => return refuse(&RpcError::not_json()),
         };
-        match parsed {
-            Value::Array(batch) if batch.is_empty() || batch.len() > BATCH_MAX => {
-                Reaction::Send(vec![error_response(&Value::Null, &RpcError::invalid_request()).to_string()])
-            }
-            Value::Array(batch) => self.receive_batch(batch),
-            request => self.receive_one(request),
+        requests.iter().for_each(|request| self.count(request));
+        let failures: Vec<_> = requests.iter().map(|request| self.failure_of(request)).collect();
+        // What is of connections is of a whole batch.
+        if failures.iter().flatten().any(|failure| *failure == Failure::Disconnect) {
+            return Reaction::Disconnect;
         }
-    }
-
-    fn receive_batch(&mut self, batch: Vec<Value>) -> Reaction {
+        if failures.iter().flatten().any(Failure::is_silence) {
+            return Reaction::Send(Vec::new());
+        }
         let mut responses = Vec::new();
-        for request in batch {
-            match self.failure_of(&request) {
-                Some(Failure::Silent | Failure::Refuse | Failure::HangUp | Failure::Mute) => {
-                    return Reaction::Send(Vec::new());
-                }
-                Some(Failure::Disconnect) => return Reaction::Disconnect,
-                failure => responses.push(self.respond(request, failure.as_ref())),
-            }
+        for (request, failure) in requests.into_iter().zip(&failures) {
+            let response = self.respond(request, failure.as_ref());
+            responses.push(match failure {
+                Some(Failure::Garbage(garbage)) => garbage.spoil_response(response),
+                _ => response,
+            });
         }
-        self.with_outbox(Value::Array(responses).to_string())
-    }
-
-    fn receive_one(&mut self, request: Value) -> Reaction {
-        match self.failure_of(&request) {
-            Some(Failure::Silent | Failure::Refuse | Failure::HangUp | Failure::Mute) => {
-                Reaction::Send(Vec::new())
-            }
-            Some(Failure::Disconnect) => Reaction::Disconnect,
-            Some(Failure::Delay(delay)) => {
-                let response = self.respond(request, None).to_string();
-                match self.with_outbox(response) {
-                    Reaction::Send(messages) => Reaction::Delay(delay, messages),
-                    other => other,
-                }
-            }
-            Some(Failure::Garbage(garbage)) => match garbage.spoil_response(self.respond(request, None)) {
-                Some(response) => self.with_outbox(response.to_string()),
-                None if garbage == super::super::failure::Garbage::Binary => {
-                    Reaction::SendBinary(vec!["\u{1}garbage\u{2}".into()])
-                }
-                None => Reaction::Send(vec!["this is no JSON".into()]),
-            },
-            failure => {
-                let response = self.respond(request, failure.as_ref()).to_string();
-                self.with_outbox(response)
-            }
-        }
-    }
-
-    fn with_outbox(&mut self, response: String) -> Reaction {
+        let response = if is_batch { Value::Array(responses) } else { responses.remove(0) };
         let notifications = std::mem::take(&mut self.outbox);
-        let notifications = notifications.into_iter().map(|notification| notification.to_string());
-        Reaction::Send(std::iter::once(response).chain(notifications).collect())
+        let messages =
+            std::iter::once(response).chain(notifications).map(|message| message.to_string()).collect();
+        match failures.into_iter().flatten().next() {
+            Some(Failure::Delay(delay)) => Reaction::Delay(delay, messages),
+            Some(Failure::Garbage(Garbage::Binary)) => Reaction::SendBinary(messages),
+            Some(Failure::Garbage(Garbage::NotJson)) => Reaction::Send(vec!["this is no JSON".into()]),
+            _ => Reaction::Send(messages),
+        }
+    }
+
+    fn count(&self, request: &Value) {
+        let (method, function) = subject(request);
+        for name in [method, function].into_iter().flatten() {
+            self.node.requests.add(name);
+            self.shared.requests.add(name);
+        }
     }
 
     fn failure_of(&self, request: &Value) -> Option<Failure> {
-        let method = request["method"].as_str().unwrap_or_default();
-        let function = match method {
-            "state_call" | "state_callAt" => request["params"][0].as_str(),
-            "chainHead_v1_call" => request["params"][2].as_str(),
-            _ => None,
-        };
+        let (method, function) = subject(request);
+        let failure = self.node.failure_of(method.unwrap_or_default(), function)?;
         // The runtime's answers are spoilt where they are made.
-        self.node
-            .failure_of(method, function)
-            .filter(|failure| !matches!(failure, Failure::Garbage(garbage) if garbage.is_of_runtime()))
+        let of_runtime = matches!(failure, Failure::Garbage(garbage) if garbage.is_of_runtime());
+        (!of_runtime).then_some(failure)
     }
 
     fn respond(&mut self, mut request: Value, failure: Option<&Failure>) -> Value {
-        let (id, params) = (request["id"].take(), request["params"].take());
-        let Some(method) = request["method"].as_str() else {
+        let part = |request: &mut Value, name| request.get_mut(name).map(Value::take).unwrap_or_default();
+        let (id, params) = (part(&mut request, "id"), part(&mut request, "params"));
+        let (Some(method), _) = subject(&request) else {
             return error_response(&id, &RpcError::invalid_request());
         };
-        self.count(method);
         let result = match failure {
             Some(Failure::Error { code, message }) => Err(RpcError::new(*code, message)),
             _ => methods::call(self, method, params),
@@ -152,11 +130,6 @@ impl Session {
             Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
             Err(error) => error_response(&id, &error),
         }
-    }
-
-    fn count(&self, name: &str) {
-        self.node.requests.add(name);
-        self.shared.requests.add(name);
     }
 
     /// Opens a subscription; its first notifications go out after the response, which is its name.
@@ -190,17 +163,40 @@ impl Session {
 
     /// Calls a function of the runtime of `block`; an error is what the node says of it.
     pub(super) fn call_runtime(&self, block: &Block, function: &str, args: &[u8]) -> Result<Vec<u8>, String> {
-        self.count(function);
         let after = block.after.as_ref();
         let after = after
             .ok_or_else(|| format!("UnknownBlock: State already discarded for {}", to_hex(block.hash)))?;
-        let answer =
-            runtime::call(block, after, function, args).map_err(|error| call_failed(function, error))?;
+        // Only the chain knows the blocks that an extrinsic may have been born in.
+        let judged = match function {
+            "TaggedTransactionQueue_validate_transaction" => self.shared.world().validity_answer(args),
+            _ => None,
+        };
+        let answer = match judged {
+            Some(answer) => answer,
+            None => {
+                runtime::call(block, after, function, args).map_err(|error| call_failed(function, error))?
+            }
+        };
         Ok(match self.node.failure_of("", Some(function)) {
             Some(Failure::Garbage(garbage)) => garbage.spoil_answer(answer),
             _ => answer,
         })
     }
+}
+
+/// The method of a request, and the function of the runtime that it calls.
+fn subject(request: &Value) -> (Option<&str>, Option<&str>) {
+    let method = request.get("method").and_then(Value::as_str);
+    let function = match method {
+        Some("state_call" | "state_callAt") => request["params"].get(0),
+        Some("chainHead_v1_call") => request["params"].get(2),
+        _ => None,
+    };
+    (method, function.and_then(Value::as_str))
+}
+
+fn refuse(error: &RpcError) -> Reaction {
+    Reaction::Send(vec![error_response(&Value::Null, error).to_string()])
 }
 
 fn error_response(id: &Value, error: &RpcError) -> Value {

@@ -15,6 +15,27 @@ pub(super) fn record(state: &State, netuid: u16, block: u64) -> Option<Record> {
     Some(neurons(record, subnet))
 }
 
+/// `DynamicInfo`: what the runtime says of a subnet's alpha.
+pub(super) fn dynamic(state: &State, netuid: u16, block: u64) -> Option<Record> {
+    let subnet = state.subnets.get(&netuid)?;
+    let record = economy(identity(Record::default(), subnet, block), subnet);
+    Some(
+        record
+            .field("subnet_name", &text(&subnet.name))
+            .field("token_symbol", &text(&subnet.symbol))
+            .field("subnet_identity", &None::<()>)
+            .field("emission", &Compact(0_u64)),
+    )
+}
+
+/// What the pool asks for one alpha, in rao; one TAO where there is no pool.
+pub(super) fn alpha_price(state: &State, netuid: u16) -> u64 {
+    const RAO: u128 = 1_000_000_000;
+    let pool = state.subnets.get(&netuid).map(|subnet| &subnet.pool).filter(|pool| pool.alpha_in > 0);
+    let price = pool.map_or(RAO, |pool| RAO * u128::from(pool.tao_in) / u128::from(pool.alpha_in));
+    u64::try_from(price).unwrap_or(u64::MAX)
+}
+
 /// Text, as the metagraph has it: every byte compact.
 fn text(text: &str) -> Vec<Compact<u8>> {
     text.bytes().map(Compact).collect()
@@ -117,6 +138,7 @@ fn neurons(record: Record, subnet: &Subnet) -> Record {
         .field("alpha_dividends_per_hotkey", &no_dividends)
         .field("validators", &permitted)
         .field("commitments", &Vec::<()>::new())
+        .field("emission_history", &Vec::<()>::new())
 }
 
 fn column<T: Encode>(subnet: &Subnet, of: impl Fn(&Neuron) -> T) -> Vec<T> {

@@ -7,8 +7,9 @@ mod record;
 use super::{
     block::{After, Block},
     metadata::{Changes, Metadata},
+    state::State,
 };
-use parity_scale_codec::{Decode, DecodeAll, Encode};
+use parity_scale_codec::{Compact, Decode, DecodeAll, Encode};
 use std::{
     collections::BTreeSet,
     sync::{Arc, OnceLock},
@@ -138,6 +139,15 @@ impl Answer {
         Ok(Self::Optional(value.map(|value| value.encode())))
     }
 
+    /// A list of what there is of each subnet, each an option.
+    fn all(state: &State, of: impl Fn(u16) -> Option<Vec<u8>>) -> Self {
+        let mut encoded = Compact(state.subnets.len() as u32).encode();
+        for netuid in state.subnets.keys() {
+            encoded.extend(Self::Optional(of(*netuid)).encoded());
+        }
+        Self::Plain(encoded)
+    }
+
     fn encoded(self) -> Vec<u8> {
         match self {
             Self::Plain(answer) => answer,
@@ -181,28 +191,131 @@ fn answer(block: &Block, after: &After, function: &str, args: &[u8]) -> Result<A
             let (netuid, uid) = input(function, args)?;
             Answer::optional(neurons::neuron(state, netuid, uid))
         }
+        // `RuntimeDispatchInfo`: a weight, the class, and that it costs nothing.
+        "TransactionPaymentApi_query_info" | "TransactionPaymentCallApi_query_call_info" => {
+            Answer::plain(&(Compact(100_000_000_u64), Compact(1_000_u64), 0_u8, 0_u64))
+        }
         _ => subnet_answer(block, after, function, args),
     }
 }
 
 fn subnet_answer(block: &Block, after: &After, function: &str, args: &[u8]) -> Result<Answer, CallError> {
     let (state, number) = (&*after.state, block.number());
-    let names = || after.runtime.unwrapped.answer_fields(function);
-    let graph = |netuid| metagraph::record(state, netuid, number);
-    let optional = |encoded: Option<Vec<u8>>| Ok(Answer::Optional(encoded));
-    match function {
-        "SubnetInfoRuntimeApi_get_metagraph" => {
-            optional(graph(input(function, args)?).map(|graph| graph.encode(&names())))
+    let names = after.runtime.unwrapped.answer_fields(function);
+    let whole = |netuid| metagraph::record(state, netuid, number).map(|record| record.encode(&names));
+    let selected = |netuid, selected: Vec<u16>| {
+        metagraph::record(state, netuid, number).map(|record| record.encode_selected(&names, &selected))
+    };
+    let dynamic = |netuid| metagraph::dynamic(state, netuid, number).map(|record| record.encode(&names));
+    Ok(match function {
+        "SubnetInfoRuntimeApi_get_metagraph" | "SubnetInfoRuntimeApi_get_subnet_state" => {
+            Answer::Optional(whole(input(function, args)?))
         }
+        "SubnetInfoRuntimeApi_get_all_metagraphs" => Answer::all(state, whole),
         "SubnetInfoRuntimeApi_get_selective_metagraph" => {
-            let (netuid, selected): (u16, Vec<u16>) = input(function, args)?;
-            optional(graph(netuid).map(|graph| graph.encode_selected(&names(), &selected)))
+            let (netuid, columns) = input(function, args)?;
+            Answer::Optional(selected(netuid, columns))
         }
-        _ => Err(CallError::Trap(format!("{function} is not among what the test chain answers"))),
-    }
+        "SubnetInfoRuntimeApi_get_mechagraph" => {
+            let (netuid, mechanism) = input(function, args)?;
+            Answer::Optional(first(mechanism).and_then(|()| whole(netuid)))
+        }
+        "SubnetInfoRuntimeApi_get_selective_mechagraph" => {
+            let (netuid, mechanism, columns) = input(function, args)?;
+            Answer::Optional(first(mechanism).and_then(|()| selected(netuid, columns)))
+        }
+        "SubnetInfoRuntimeApi_get_dynamic_info" => Answer::Optional(dynamic(input(function, args)?)),
+        "SubnetInfoRuntimeApi_get_all_dynamic_info" => Answer::all(state, dynamic),
+        "SwapRuntimeApi_current_alpha_price" => {
+            Answer::plain(&metagraph::alpha_price(state, input(function, args)?))?
+        }
+        // What another subnet would cost: 1,000 TAO.
+        "SubnetRegistrationRuntimeApi_get_network_registration_cost" => {
+            Answer::plain(&1_000_000_000_000_u64)?
+        }
+        _ => return Err(CallError::Trap(format!("{function} is not among what the test chain answers"))),
+    })
+}
+
+/// Every subnet has one mechanism, number 0.
+fn first(mechanism: u8) -> Option<()> {
+    (mechanism == 0).then_some(())
 }
 
 fn input<T: Decode>(function: &str, args: &[u8]) -> Result<T, CallError> {
     T::decode_all(&mut &*args)
         .map_err(|error| CallError::Trap(format!("Bad input data provided to {function}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{metadata, state::Neuron, world::World},
+        *,
+    };
+
+    #[test]
+    fn every_answer_is_of_the_type_that_the_runtime_says() {
+        let metadata = metadata::load().unwrap();
+        let mut world = World::new(metadata.clone(), RuntimeOptions::default(), 0);
+        let mut populate = |state: &mut State| {
+            for netuid in [1, 2] {
+                let mut neuron = Neuron::new([netuid as u8; 32], [9; 32]).validating(1 << 40);
+                neuron.weights = vec![(0, 1)];
+                state.add_subnet(netuid).register(neuron);
+            }
+        };
+        world.produce(Some(&mut populate), None);
+        let block = world.ledger.best().clone();
+        let cases: [(&str, Vec<u8>); 22] = [
+            ("Core_version", vec![]),
+            ("Metadata_metadata", vec![]),
+            ("Metadata_metadata_versions", vec![]),
+            ("Metadata_metadata_at_version", 16_u32.encode()),
+            ("AccountNonceApi_account_nonce", vec![0; 32]),
+            ("NeuronInfoRuntimeApi_get_neurons_lite", 2_u16.encode()),
+            ("NeuronInfoRuntimeApi_get_neuron_lite", (2_u16, 0_u16).encode()),
+            ("NeuronInfoRuntimeApi_get_neuron_lite", (2_u16, 1_u16).encode()),
+            ("NeuronInfoRuntimeApi_get_neurons", 2_u16.encode()),
+            ("NeuronInfoRuntimeApi_get_neuron", (2_u16, 0_u16).encode()),
+            ("SubnetInfoRuntimeApi_get_metagraph", 2_u16.encode()),
+            ("SubnetInfoRuntimeApi_get_metagraph", 3_u16.encode()),
+            ("SubnetInfoRuntimeApi_get_all_metagraphs", vec![]),
+            ("SubnetInfoRuntimeApi_get_subnet_state", 2_u16.encode()),
+            ("SwapRuntimeApi_current_alpha_price", 2_u16.encode()),
+            ("SubnetInfoRuntimeApi_get_mechagraph", (2_u16, 0_u8).encode()),
+            (
+                "SubnetInfoRuntimeApi_get_selective_metagraph",
+                (2_u16, (0..=80_u16).collect::<Vec<_>>()).encode(),
+            ),
+            ("SubnetInfoRuntimeApi_get_selective_mechagraph", (2_u16, 0_u8, vec![52_u16, 55]).encode()),
+            ("SubnetInfoRuntimeApi_get_dynamic_info", 2_u16.encode()),
+            ("SubnetInfoRuntimeApi_get_all_dynamic_info", vec![]),
+            ("SubnetRegistrationRuntimeApi_get_network_registration_cost", vec![]),
+            // The argument, an extrinsic, does not matter to it.
+            ("TransactionPaymentApi_query_info", vec![]),
+        ];
+        for (function, args) in cases {
+            let answer = call(&block, block.after.as_ref().unwrap(), function, &args);
+            let answer = answer.unwrap_or_else(|_| panic!("{function} has no answer"));
+            let (ty, mut left) = (metadata.method_output(function).unwrap(), &answer[..]);
+            let decoded = scale_value::scale::decode_as_type(&mut left, ty, metadata.types());
+            assert!(decoded.is_ok() && left.is_empty(), "{function}: {decoded:?}, {} bytes left", left.len());
+        }
+    }
+
+    #[test]
+    fn a_call_that_cannot_be_answered_says_why() {
+        let world = World::new(metadata::load().unwrap(), RuntimeOptions::default(), 0);
+        let block = world.ledger.best();
+        let call = |function: &str, args: &[u8]| call(block, block.after.as_ref().unwrap(), function, args);
+        assert!(matches!(call("No_such", &[]), Err(CallError::NotFound)));
+        for (function, args) in [
+            ("NeuronInfoRuntimeApi_get_neurons_lite", &[2][..]),
+            ("NeuronInfoRuntimeApi_get_neurons_lite", &[2, 0, 0]),
+            ("GrandpaApi_current_set_id", &[]),
+        ] {
+            assert!(matches!(call(function, args), Err(CallError::Trap(_))), "{function}");
+        }
+    }
 }

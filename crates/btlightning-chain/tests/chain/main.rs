@@ -1,0 +1,11 @@
+//! The chain's side against an in-memory Subtensor, over real sockets: what is read, from whom, and what happens when
+//! nodes fail.
+
+#![allow(clippy::unwrap_used)]
+
+mod failing;
+mod other_runtimes;
+mod reading;
+mod size;
+mod subnet;
+mod watching;
