@@ -1,5 +1,6 @@
 //! The chain: its nodes, and what they say of a subnet.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -151,6 +152,11 @@ impl Chain {
         self.network.is_local()
     }
 
+    /// Whether it is known to be mainnet.
+    fn is_mainnet(&self) -> PyResult<bool> {
+        Ok(self.inner.get()?.is_mainnet())
+    }
+
     fn status(&self) -> PyResult<ChainStatus> {
         Ok(self.inner.get()?.status().into())
     }
@@ -158,15 +164,33 @@ impl Chain {
     /// The latest finalized block's number and its neurons.
     #[pyo3(signature = (netuid, on=None))]
     fn metagraph(&self, py: Python<'_>, netuid: u16, on: Option<On>) -> PyResult<Py<PyAny>> {
-        let nodes = self.inner.get()?.clone();
+        let nodes = self.nodes()?;
         bridge::run(py, on, async move { nodes.metagraph(netuid).await }, |py, read| {
             let metagraph = read.map_err(|error| errors::chain(&error))?;
             read_from(py, metagraph.block, 0.0, &metagraph)
         })
     }
+
+    /// The pins of TLS keys that hotkeys of a subnet have published.
+    #[pyo3(signature = (netuid, on=None))]
+    fn tls_key_pins(&self, py: Python<'_>, netuid: u16, on: Option<On>) -> PyResult<Py<PyAny>> {
+        let nodes = self.nodes()?;
+        bridge::run(py, on, async move { nodes.tls_key_pins(netuid).await }, |py, pins| {
+            let pins = pins.map_err(|error| errors::chain(&error))?;
+            let pins: HashMap<_, _> =
+                pins.into_iter().map(|(hotkey, pin)| (hotkey.to_string(), pin.to_string())).collect();
+            Ok(pins.into_pyobject(py)?.into_any().unbind())
+        })
+    }
 }
 
-/// `(block, age, neurons)`.
+impl Chain {
+    pub(crate) fn nodes(&self) -> PyResult<Nodes> {
+        Ok(self.inner.get()?.clone())
+    }
+}
+
+/// `(block, age, neurons)`, the age in seconds.
 fn read_from(py: Python<'_>, block: u64, age: f64, metagraph: &Metagraph) -> PyResult<Py<PyAny>> {
     let neurons = metagraph.neurons.iter().map(|neuron| Py::new(py, NeuronInfo::from(neuron)));
     let neurons = PyList::new(py, neurons.collect::<PyResult<Vec<_>>>()?)?;
@@ -202,7 +226,7 @@ impl Watched {
 impl MetagraphWatch {
     #[new]
     fn new(chain: &Chain, netuid: u16, interval: Duration) -> PyResult<Self> {
-        let nodes = chain.inner.get()?.clone();
+        let nodes = chain.nodes()?;
         let _context = process::runtime()?.enter();
         let watch = Watch::start(nodes, netuid, interval).map_err(|error| errors::chain(&error))?;
         let told = Arc::new(AsyncMutex::new(watch.clone()));
@@ -227,6 +251,12 @@ impl MetagraphWatch {
             Some(snapshot) => told(py, &snapshot),
             None => Ok(py.None()),
         })
+    }
+
+    /// The last one that was read, if any.
+    fn latest(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let latest = self.inner.get()?.live().as_ref().and_then(|live| live.watch.latest());
+        latest.map_or_else(|| Ok(py.None()), |snapshot| told(py, &snapshot))
     }
 
     /// Has it read now.
@@ -259,6 +289,14 @@ impl MetagraphWatch {
             last_error: status.last_error.map(|error| error.to_string()),
             endpoint: status.endpoint,
         }))
+    }
+}
+
+impl MetagraphWatch {
+    /// The watch itself, which then goes on without this.
+    pub(crate) fn watch(&self) -> PyResult<Watch> {
+        let live = self.inner.get()?.live().clone();
+        live.map(|live| live.watch).ok_or_else(|| errors::config("the metagraph is no longer followed"))
     }
 }
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from subtensor import ALPHA, CHAIN, NETUID, Subtensor, sdk
 from world import (
     PATIENCE,
     echo,
     new_async_client,
-    new_async_server,
     new_client,
     new_server,
     program,
@@ -26,9 +23,7 @@ from btlightning import (
     AsyncChain,
     AsyncLightning,
     Chain,
-    ChainPermits,
     ConfigError,
-    HandshakeError,
     Lightning,
     LightningConnectionError,
     LightningServer,
@@ -38,61 +33,7 @@ from btlightning import (
     miners_of,
 )
 
-PROGRAM = os.environ.get("BTLIGHTNING_CHAIN", "")
-pytestmark = pytest.mark.skipif(not PROGRAM, reason="BTLIGHTNING_CHAIN names no in-memory chain")
-
-NETUID = 7
-ALPHA = 10**9
-
-
-class Subtensor:
-    """The in-memory chain, in a process of its own."""
-
-    def __init__(self, neurons: list[dict[str, Any]]) -> None:
-        self._program = subprocess.Popen(
-            [PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
-        )
-        began = self.tell(json.dumps({"netuid": NETUID, "neurons": neurons}))
-        self.url: str = began["url"]
-        self.neurons: dict[str, dict[str, Any]] = {neuron["name"]: neuron for neuron in began["neurons"]}
-
-    def tell(self, line: str) -> Any:
-        assert self._program.stdin is not None and self._program.stdout is not None
-        self._program.stdin.write(line + "\n")
-        self._program.stdin.flush()
-        return json.loads(self._program.stdout.readline())
-
-    def settle(self, **neuron: Any) -> None:
-        self.neurons[neuron["name"]] = self.tell(json.dumps(neuron))
-
-    def seed(self, name: str) -> bytes:
-        return bytes.fromhex(self.neurons[name]["seed"])
-
-    def hotkey(self, name: str) -> str:
-        hotkey: str = self.neurons[name]["hotkey"]
-        return hotkey
-
-    def end(self) -> None:
-        assert self._program.stdin is not None and self._program.stdout is not None
-        self._program.stdin.close()
-        self._program.wait(PATIENCE)
-        self._program.stdout.close()
-
-
-NEURONS: list[dict[str, Any]] = [
-    {"name": "validator", "permit": True, "stake": 5000 * ALPHA, "axon": "9.9.9.9:8091"},
-    {"name": "miner", "axon": "8.8.8.8:8091", "inactive": True},
-    {"name": "other", "axon": "[2606:4700::1111]:8091", "stake": ALPHA},
-    {"name": "idle"},
-    {"name": "small validator", "permit": True, "stake": ALPHA},
-]
-
-
-@pytest.fixture
-def chain() -> Iterator[Subtensor]:
-    made = Subtensor(NEURONS)
-    yield made
-    made.end()
+pytestmark = CHAIN
 
 
 def check(metagraph: Any, chain: Subtensor) -> None:
@@ -377,48 +318,9 @@ def test_a_program_that_follows_a_metagraph_ends_when_it_is_done(chain: Subtenso
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "5\n", "")
 
 
-def test_permits_come_from_the_chain(chain: Subtensor, miners: Miners) -> None:
-    permits = ChainPermits(NETUID, chain.url)
-    assert permits.metagraph is None
-    server = new_server(chain.seed("miner"), require_validator_permit=True)
-    server.set_validator_permit_resolver(permits)
-    server.register("echo", echo)
-    with server:
-        miner = {"hotkey": server.hotkey, "ip": "127.0.0.1", "port": server.port}
-        with new_client(chain.seed("validator")) as permitted, new_client(chain.seed("other")) as stranger:
-            assert permitted.query(miner, "echo", {"a": 1}).data == {"a": 1}
-            with pytest.raises(HandshakeError):
-                stranger.query(miner, "echo", {"a": 1})
-    assert permits.metagraph is not None and permits.metagraph.n == 5
-
-
-def test_permits_may_want_stake_and_serve_asyncio_too(chain: Subtensor) -> None:
-    assert ChainPermits(NETUID, Chain(chain.url), min_stake=2 * ALPHA)() == {chain.hotkey("validator")}
-
-    async def main() -> None:
-        server = new_async_server(chain.seed("miner"), require_validator_permit=True)
-        server.set_validator_permit_resolver(ChainPermits(NETUID, chain.url, min_stake=2 * ALPHA))
-        server.register("echo", echo)
-        async with server:
-            miner = {"hotkey": server.hotkey, "ip": "127.0.0.1", "port": server.port}
-            async with new_async_client(chain.seed("validator")) as permitted:
-                assert (await permitted.query(miner, "echo", {"a": 1})).data == {"a": 1}
-            async with new_async_client(chain.seed("small validator")) as small:
-                with pytest.raises(HandshakeError):
-                    await small.query(miner, "echo", {"a": 1})
-
-    run(main())
-
-
 def test_the_official_sdk_reads_the_same(chain: Subtensor) -> None:
-    bittensor: Any = pytest.importorskip("bittensor")
     ours = Chain(chain.url).metagraph(NETUID)
-
-    async def main() -> Any:
-        async with bittensor.Subtensor(chain.url) as client:
-            return await client.subnets.metagraph(NETUID), await client.neurons.all(NETUID)
-
-    theirs, neurons = asyncio.run(main())
+    theirs, neurons = asyncio.run(sdk(chain.url))
     said = [(axon.hotkey, axon.ip, axon.port) for axon in ours.quic_miners()]
     assert said == [(axon.hotkey, axon.ip, axon.port) for axon in miners_of(theirs)]
     assert said == [(axon.hotkey, axon.ip, axon.port) for axon in miners_of(neurons)]

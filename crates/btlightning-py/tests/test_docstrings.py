@@ -21,7 +21,18 @@ def plain(words: str | None) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["Ext", "QuicAxonInfo", "Timings", "Peer", "NeuronInfo", "ChainStatus", "MetagraphStatus"]
+    "name",
+    [
+        "ChainStatus",
+        "Ext",
+        "LearnedSourcesStatus",
+        "MetagraphStatus",
+        "NeuronInfo",
+        "Peer",
+        "QuicAxonInfo",
+        "SourceEntry",
+        "Timings",
+    ],
 )
 def test_every_field_is_described_in_the_same_words_for_help_and_for_editors(name: str) -> None:
     described = CLASSES[name]

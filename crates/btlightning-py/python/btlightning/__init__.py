@@ -13,7 +13,7 @@ import os
 from . import _native
 from ._aio_client import AsyncAnswers, AsyncLightning, AsyncStream
 from ._aio_server import AsyncLightningServer
-from ._chain import AsyncChain, Chain, ChainPermits, Metagraph, Network
+from ._chain import AsyncChain, Chain, Metagraph, Network, SubnetPermits
 from ._client import Answers, Lightning, RustLightning, Stream
 from ._errors import (
     ClosedError,
@@ -38,10 +38,13 @@ from ._native import (
     Caller,
     ChainStatus,
     Ext,
+    LearnedSources,
+    LearnedSourcesStatus,
     MetagraphStatus,
     NeuronInfo,
     Peer,
     QuicAxonInfo,
+    SourceEntry,
     Timings,
     decode_payload,
     encode_payload,
@@ -51,6 +54,7 @@ from ._native import (
 from ._options import ClientOptions
 from ._server import LightningServer, RustLightningServer
 from ._server_base import ServerOptions
+from ._subnet import SourceRules
 from ._types import (
     Answer,
     AxonInfo,
@@ -76,7 +80,6 @@ __all__ = [
     "AxonInfo",
     "Caller",
     "Chain",
-    "ChainPermits",
     "ChainStatus",
     "ClientConnectionStats",
     "ClientOptions",
@@ -86,6 +89,8 @@ __all__ = [
     "ForkError",
     "HandlerError",
     "HandshakeError",
+    "LearnedSources",
+    "LearnedSourcesStatus",
     "Lightning",
     "LightningConnectionError",
     "LightningError",
@@ -108,9 +113,12 @@ __all__ = [
     "ServerConnectionStats",
     "ServerOptions",
     "SigningError",
+    "SourceEntry",
+    "SourceRules",
     "Stream",
     "StreamError",
     "StreamTimeoutError",
+    "SubnetPermits",
     "SynapseRequest",
     "SynapseResponse",
     "Timings",

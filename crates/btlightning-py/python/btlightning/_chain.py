@@ -142,6 +142,11 @@ class Chain(Nodes):
         """
         return metagraph_of(netuid, self._native.metagraph(netuid))
 
+    def tls_key_pins(self, netuid: int) -> dict[str, str]:
+        """The pins of TLS keys that miners of a subnet have published, by hotkey, for ``client.pin_tls_keys``. Time and errors
+        are those of :meth:`metagraph`."""
+        return self._native.tls_key_pins(netuid)
+
 
 class AsyncChain(Nodes):
     """The nodes of a chain, for asyncio: whichever of them answers is asked. Arguments are those of :class:`Chain`.
@@ -153,31 +158,47 @@ class AsyncChain(Nodes):
         """Reads a subnet at the latest finalized block. Time and errors are those of :meth:`Chain.metagraph`."""
         return metagraph_of(netuid, await awaited(self._native.metagraph, netuid))
 
+    async def tls_key_pins(self, netuid: int) -> dict[str, str]:
+        """The pins of TLS keys that miners of a subnet have published; see :meth:`Chain.tls_key_pins`."""
+        pins: dict[str, str] = await awaited(self._native.tls_key_pins, netuid)
+        return pins
 
-class ChainPermits:
-    """Says who has a validator permit, and optionally enough stake: a permit resolver for a server.
 
-    >>> server.set_validator_permit_resolver(ChainPermits(2, "finney", min_stake=1000 * 10**9))
+class SubnetPermits:
+    """Who has a validator permit in a subnet, and how much stake; kept in sync with the chain.
 
-    ``min_stake`` is of the subnet's alpha, in rao. The server asks every ``validator_permit_refresh_secs``; each time the
-    subnet is read, and while no node answers, what was read last stays in force.
+    >>> permits = SubnetPermits(2, "finney", min_stake=1000 * 10**9)
+    >>> server.set_validator_permit_resolver(permits)
+
+    ``min_stake`` is of the subnet's alpha, in rao; ``interval`` the seconds between two reads. Begins to read at once, in the
+    background, until it is closed or nobody has it any more; reads that fail are tried again, and meanwhile what was read
+    last stays in force. A server asks it after every read. One of them will do for several servers of a subnet.
     """
 
-    def __init__(self, netuid: int, network: Network | Nodes = None, *, min_stake: int = 0) -> None:
-        self._netuid = netuid
-        self._chain = native_chain(network)
-        self._min_stake = min_stake
-        self._last: Metagraph | None = None
-
-    def __call__(self) -> set[str]:
-        """The hotkeys. Raises as :meth:`Chain.metagraph` does."""
-        self._last = metagraph = metagraph_of(self._netuid, self._chain.metagraph(self._netuid))
-        return metagraph.permitted(self._min_stake)
+    def __init__(
+        self, netuid: int, network: Network | Nodes = None, *, min_stake: int = 0, interval: float = 600.0
+    ) -> None:
+        self.netuid = netuid
+        self.min_stake = min_stake
+        self.watch = _native.MetagraphWatch(native_chain(network), netuid, seconds("interval", interval))
 
     @property
     def metagraph(self) -> Metagraph | None:
-        """What was read last."""
-        return self._last
+        """The metagraph as it was read last; ``None`` before the first time."""
+        read = self.watch.latest()
+        return None if read is None else metagraph_of(self.netuid, read)
+
+    def status(self) -> _native.MetagraphStatus | None:
+        """How old it is, and why there is no newer one; ``None`` once this is closed."""
+        return self.watch.status()
+
+    def refresh(self) -> None:
+        """Has it read now, instead of when the interval is over. Does not wait for it."""
+        self.watch.refresh()
+
+    def close(self) -> None:
+        """Servers that have it go on reading; this does not."""
+        self.watch.close()
 
 
 def metagraph_of(netuid: int, read: tuple[int, float, list[NeuronInfo]]) -> Metagraph:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -22,10 +22,6 @@ Read = tuple[int, float, list[NeuronInfo]]
 Wanted = Callable[[Metagraph], list[Any]]
 
 _log = logging.getLogger("btlightning.client")
-
-#: The genesis of mainnet. Strangers announce what they like there, so that a node of one's own is no reason to dial one's
-#: own network.
-_MAINNET = "2f0555cc76fc2840a25a6ea3b9637146806f1f44b090c175ffde2a7e5ab36c03"
 
 
 class Choice:
@@ -51,7 +47,8 @@ class Choice:
         """Without oneself. A neuron about which the predicate raises is not chosen."""
         allow_private = self._allow_private
         if allow_private is None:
-            allow_private = self._chain.is_local and self._chain.status().genesis != _MAINNET
+            # Strangers announce what they like on mainnet: a node of one's own is no reason to dial one's own network.
+            allow_private = self._chain.is_local and not self._chain.is_mainnet()
         return metagraph.miners(
             min_stake=self._min_stake,
             validator_permit=self._validator_permit,
@@ -191,6 +188,15 @@ class Following:
     def _forget_everybody(self) -> None:
         self.stop_metagraph_monitor()
         self._by_hand.replace([])
+
+    def pin_tls_keys(self, pins: Mapping[str, str]) -> None:
+        """Connects to each of these hotkeys only where the server has the TLS key with this pin (64 hexadecimal digits):
+        :attr:`LightningServer.tls_key_pin`, or what :meth:`Chain.tls_key_pins` says.
+
+        These are all pins from now on. A server with another key is turned away before it hears who asks, with the reason
+        ``wrong_tls_key``. Connections that are up stay up. Raises :class:`ConfigError` for what is no hotkey or no pin.
+        """
+        self._native.pin_tls_keys(dict(pins))
 
     def stop_metagraph_monitor(self) -> None:
         """Follows no metagraph any more. Its miners stay connected."""
