@@ -1,5 +1,6 @@
 //! Every error as the exception that Python programs catch. The classes are written in Python (`btlightning._errors`).
 
+use btlightning::metagraph::{ChainError, PublishError};
 use btlightning::raw::EncodeError;
 use btlightning::{CallError, LightningError, Phase};
 use pyo3::exceptions::PyRuntimeError;
@@ -135,6 +136,39 @@ pub(crate) fn published(error: &LightningError) -> PyErr {
     };
     let retryable = matches!(error, LightningError::Connection(_) | LightningError::Transport(_));
     raise(class_of(error), error.to_string(), reason, retryable)
+}
+
+/// An error of the chain's nodes, or an answer of the chain's.
+pub(crate) fn chain(error: &ChainError) -> PyErr {
+    let reason = match error {
+        ChainError::Network(_) | ChainError::Setting { .. } => "config",
+        ChainError::Node(_) | ChainError::NoNode(_) => "no_node",
+        ChainError::NoSuchSubnet { .. } => "no_such_subnet",
+        ChainError::OutOfTime { .. } => "timeout",
+        ChainError::ShuttingDown => "exiting",
+        _ => "unreadable_chain",
+    };
+    let retryable = error.is_fault_of_node() || matches!(error, ChainError::OutOfTime { .. });
+    let published = LightningError::from(error.clone());
+    raise(class_of(&published), error.to_string(), reason, retryable)
+}
+
+/// Why something was not published on the chain.
+pub(crate) fn publish(error: &PublishError) -> PyErr {
+    let (reason, retryable) = match error {
+        PublishError::Chain(error) => return chain(error),
+        PublishError::Axon(_) => ("invalid_axon", false),
+        PublishError::NotRegistered { .. } => ("not_registered", false),
+        PublishError::RateLimited { .. } => ("rate_limited", true),
+        PublishError::Signer { .. } | PublishError::SignerTimedOut { .. } => ("signing_failed", false),
+        PublishError::Rejected { .. } => ("rejected", false),
+        PublishError::Failed { .. } => ("refused_by_chain", false),
+        PublishError::Overtaken => ("overtaken", true),
+        PublishError::NotIncluded { .. } => ("not_included", true),
+        _ => ("not_published", false),
+    };
+    let published = LightningError::from(error.clone());
+    raise(class_of(&published), error.to_string(), reason, retryable)
 }
 
 pub(crate) fn encode(error: &EncodeError) -> PyErr {

@@ -8,10 +8,11 @@
 //! - `values`: Python objects straight into a frame, and out of one.
 //! - `kept`: Python objects that threads without the GIL may drop.
 //! - `errors`: every error as the exception that Python programs catch.
-//! - `client`, `server`: the two halves.
+//! - `client`, `server`: the two halves. `chain`: what a subnet's neurons are.
 //! - `signers`, `logging`: keys that Python holds; the log.
 
 mod bridge;
+mod chain;
 mod client;
 mod errors;
 mod kept;
@@ -33,6 +34,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     values::add_to(module)?;
     client::add_to(module)?;
     server::add_to(module)?;
+    chain::add_to(module)?;
     signers::add_to(module)?;
     logging::add_to(module)
 }

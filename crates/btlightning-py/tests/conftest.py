@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from subtensor import NEURONS, Subtensor
 from world import World, new_client, new_server
 
 import btlightning
@@ -30,3 +31,11 @@ def world() -> Iterator[World]:
     """A miner that serves, and a validator."""
     with new_server() as server, new_client() as client:
         yield World(server, client)
+
+
+@pytest.fixture
+def chain() -> Iterator[Subtensor]:
+    """An in-memory Subtensor, with one subnet."""
+    made = Subtensor(NEURONS)
+    yield made
+    made.end()

@@ -20,7 +20,20 @@ def plain(words: str | None) -> str:
     return " ".join((words or "").replace("`", "").split())
 
 
-@pytest.mark.parametrize("name", ["Ext", "QuicAxonInfo", "Timings", "Peer"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ChainStatus",
+        "Ext",
+        "LearnedSourcesStatus",
+        "MetagraphStatus",
+        "NeuronInfo",
+        "Peer",
+        "QuicAxonInfo",
+        "SourceEntry",
+        "Timings",
+    ],
+)
 def test_every_field_is_described_in_the_same_words_for_help_and_for_editors(name: str) -> None:
     described = CLASSES[name]
     cls = getattr(_native, name)

@@ -2,11 +2,16 @@
 //!
 //! Standard input may start with a line of JSON that describes the subnet: `{"netuid": 2, "neurons": [{"name": "alice",
 //! "axon": "203.0.113.7:8091", "permit": true, "stake": 1000000000, "active": true}]}`. Every field has a default; a
-//! neuron's hotkey is that of the sr25519 seed that `keys::seed(name)` is, which is printed too. Each further line
-//! `block` makes a block, and prints its number.
+//! neuron's hotkey is that of the sr25519 seed that `keys::seed(name)` is, which is printed too. Each further line is
+//! answered by one line of JSON:
+//!
+//! - `block` makes a block, and prints its number. `extrinsics`, `requests`: what was sent, and what was asked.
+//! - A neuron, as above: it becomes as described, and is registered if it was not. `"replaces"` names another, whose place
+//!   it takes.
+//! - `down`: every node refuses connections. `up`: they take them again.
 
 use btlightning_testkit::{
-    chain::{AccountId, Chain, Neuron, ss58},
+    chain::{AccountId, Chain, Failure, Neuron, Subnet, ss58},
     keys,
 };
 use serde::Deserialize;
@@ -33,6 +38,8 @@ struct Described {
     permit: bool,
     stake: u64,
     inactive: bool,
+    /// Whose uid it takes.
+    replaces: Option<String>,
 }
 
 impl Default for Description {
@@ -64,11 +71,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     say(
         &json!({ "url": chain.url(), "netuid": description.netuid, "block": chain.block_number(), "neurons": neurons }),
     )?;
-    obey(&chain, &mut input).await
+    obey(&chain, description.netuid, &mut input).await
 }
 
-/// Makes a block for every line that asks for one, until there are no more lines.
-async fn obey(chain: &Chain, input: &mut Lines<BufReader<Stdin>>) -> Result<(), Box<dyn Error>> {
+/// Does what each line asks for, until there are no more lines.
+async fn obey(chain: &Chain, netuid: u16, input: &mut Lines<BufReader<Stdin>>) -> Result<(), Box<dyn Error>> {
     while let Some(line) = input.next_line().await? {
         match line.trim() {
             "block" => say(&json!({ "block": chain.produce_block() }))?,
@@ -81,6 +88,18 @@ async fn obey(chain: &Chain, input: &mut Lines<BufReader<Stdin>>) -> Result<(), 
                 let requests = chain.requests();
                 say(&json!({ "requests": requests.iter().collect::<std::collections::BTreeMap<_, _>>() }))?;
             }
+            "down" => {
+                chain.fail(Failure::Refuse).await?;
+                say(&json!({ "nodes": "down" }))?;
+            }
+            "up" => {
+                chain.heal().await?;
+                say(&json!({ "nodes": "up" }))?;
+            }
+            neuron if neuron.starts_with('{') => {
+                let described: Described = serde_json::from_str(neuron)?;
+                say(&chain.update(|state| settle(state.subnet(netuid), &described)))?;
+            }
             other => say(&json!({ "error": format!("`{other}` is not understood") }))?,
         }
     }
@@ -88,35 +107,42 @@ async fn obey(chain: &Chain, input: &mut Lines<BufReader<Stdin>>) -> Result<(), 
 }
 
 fn populate(chain: &Chain, description: &Description) -> Vec<Value> {
-    let coldkey = hotkey("coldkey");
     chain.update(|state| {
         let subnet = state.add_subnet(description.netuid);
         subnet.owner_hotkey = hotkey("owner");
-        subnet.owner_coldkey = coldkey;
+        subnet.owner_coldkey = hotkey("coldkey");
         subnet.hyperparameters.serving_rate_limit = description.serving_rate_limit;
-        let mut neurons = Vec::new();
-        for described in &description.neurons {
-            let mut neuron = Neuron::new(hotkey(&described.name), coldkey);
-            neuron.stake = described.stake;
-            neuron.validator_permit = described.permit;
-            neuron.active = !described.inactive;
-            neuron = match described.axon {
-                Some(address) => neuron.serving(address),
-                None => neuron,
-            };
-            neurons.push(json!({
-                "uid": subnet.register(neuron.clone()),
-                "name": described.name,
-                "seed": hex::encode(keys::seed(&described.name)),
-                "hotkey": ss58(&neuron.hotkey),
-                "coldkey": ss58(&neuron.coldkey),
-                "axon": described.axon,
-                "validator_permit": neuron.validator_permit,
-                "stake": neuron.stake,
-                "active": neuron.active,
-            }));
+        description.neurons.iter().map(|described| settle(subnet, described)).collect()
+    })
+}
+
+/// Has the subnet have a neuron as described, and says how it is.
+fn settle(subnet: &mut Subnet, described: &Described) -> Value {
+    let mut neuron = Neuron::new(hotkey(&described.name), hotkey("coldkey"));
+    neuron.stake = described.stake;
+    neuron.validator_permit = described.permit;
+    neuron.active = !described.inactive;
+    if let Some(address) = described.axon {
+        neuron = neuron.serving(address);
+    }
+    let before = described.replaces.as_ref().unwrap_or(&described.name);
+    let uid = match subnet.uid(&hotkey(before)) {
+        Some(uid) => {
+            subnet.replace(uid, neuron.clone());
+            uid
         }
-        neurons
+        None => subnet.register(neuron.clone()),
+    };
+    json!({
+        "uid": uid,
+        "name": described.name,
+        "seed": hex::encode(keys::seed(&described.name)),
+        "hotkey": ss58(&neuron.hotkey),
+        "coldkey": ss58(&neuron.coldkey),
+        "axon": described.axon,
+        "validator_permit": neuron.validator_permit,
+        "stake": neuron.stake,
+        "active": neuron.active,
     })
 }
 

@@ -1,7 +1,7 @@
 //! The test suite, against the wheel as it would be installed.
 
 use super::{Places, published, run, venv::Venv, wheel};
-use crate::Result;
+use crate::{Result, cargo};
 use std::path::{Path, PathBuf};
 
 /// The tests against the published package: they want a peer, and have a step of their own.
@@ -13,8 +13,26 @@ pub(crate) fn test(root: &Path, args: &[&str]) -> Result<()> {
     let suite = Suite::fresh(&places)?;
     let tests = places.tests();
     let mut pytest = places.pytest(&suite.venv, &suite.wheel);
+    pytest.env("BTLIGHTNING_CHAIN", chain(&places)?);
     pytest.arg(&tests).arg("--ignore").arg(tests.join(INTEROP)).args(args);
     run(pytest.current_dir(places.emptied("nowhere")?))
+}
+
+/// The in-memory chain that some tests start: an example of the testkit.
+fn chain(places: &Places) -> Result<PathBuf> {
+    let mut build = cargo();
+    build.args([
+        "build",
+        "-p",
+        "btlightning-testkit",
+        "--features",
+        "chain",
+        "--example",
+        "chain",
+        "--locked",
+    ]);
+    run(build.current_dir(&places.root))?;
+    Ok(places.target.join("debug/examples").join(format!("chain{}", std::env::consts::EXE_SUFFIX)))
 }
 
 /// Ours against the published package.

@@ -13,6 +13,7 @@ import os
 from . import _native
 from ._aio_client import AsyncAnswers, AsyncLightning, AsyncStream
 from ._aio_server import AsyncLightningServer
+from ._chain import AsyncChain, Chain, Metagraph, Network, SubnetPermits
 from ._client import Answers, Lightning, RustLightning, Stream
 from ._errors import (
     ClosedError,
@@ -32,14 +33,33 @@ from ._errors import (
     WalletError,
 )
 from ._logging import refresh_log_level
-from ._native import Caller, Ext, Peer, QuicAxonInfo, Timings, decode_payload, encode_payload, hotkey_of_seed
+from ._miners import miners_of
+from ._native import (
+    Caller,
+    ChainStatus,
+    Ext,
+    LearnedSources,
+    LearnedSourcesStatus,
+    MetagraphStatus,
+    NeuronInfo,
+    Peer,
+    QuicAxonInfo,
+    SourceEntry,
+    Timings,
+    decode_payload,
+    encode_payload,
+    hotkey_of_seed,
+    is_valid_ip,
+)
 from ._options import ClientOptions
 from ._server import LightningServer, RustLightningServer
 from ._server_base import ServerOptions
+from ._subnet import SourceRules
 from ._types import (
     Answer,
     AxonInfo,
     ClientConnectionStats,
+    MetagraphLike,
     Miner,
     MinerAddress,
     Reply,
@@ -53,11 +73,14 @@ __all__ = [
     "Answer",
     "Answers",
     "AsyncAnswers",
+    "AsyncChain",
     "AsyncLightning",
     "AsyncLightningServer",
     "AsyncStream",
     "AxonInfo",
     "Caller",
+    "Chain",
+    "ChainStatus",
     "ClientConnectionStats",
     "ClientOptions",
     "ClosedError",
@@ -66,13 +89,20 @@ __all__ = [
     "ForkError",
     "HandlerError",
     "HandshakeError",
+    "LearnedSources",
+    "LearnedSourcesStatus",
     "Lightning",
     "LightningConnectionError",
     "LightningError",
     "LightningServer",
     "LightningTimeoutError",
+    "Metagraph",
+    "MetagraphLike",
+    "MetagraphStatus",
     "Miner",
     "MinerAddress",
+    "Network",
+    "NeuronInfo",
     "Peer",
     "PyStreamingResponse",
     "QuicAxonInfo",
@@ -83,9 +113,12 @@ __all__ = [
     "ServerConnectionStats",
     "ServerOptions",
     "SigningError",
+    "SourceEntry",
+    "SourceRules",
     "Stream",
     "StreamError",
     "StreamTimeoutError",
+    "SubnetPermits",
     "SynapseRequest",
     "SynapseResponse",
     "Timings",
@@ -96,6 +129,8 @@ __all__ = [
     "decode_payload",
     "encode_payload",
     "hotkey_of_seed",
+    "is_valid_ip",
+    "miners_of",
     "refresh_log_level",
 ]
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from . import _native, _signers
+from ._chain import Network, Nodes
 from ._loop import Source, awaited
-from ._options import ClientOptions, Reader, answer, listed, native_client, reader, reply
-from ._types import Answer, ClientConnectionStats, Miner, MinerAddress, Reply
+from ._miners import listed
+from ._monitor import Following
+from ._options import ClientOptions, Reader, answer, native_client, reader, reply
+from ._types import Answer, ClientConnectionStats, MetagraphLike, Miner, MinerAddress, Reply
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class AsyncLightning:
+class AsyncLightning(Following):
     """A validator's connections to its miners, for asyncio.
 
     >>> async with AsyncLightning(signer=seed) as client:
@@ -37,6 +40,7 @@ class AsyncLightning:
         self, wallet_hotkey: str | None = None, *, signer: object = None, **options: Unpack[ClientOptions]
     ) -> None:
         self._native, hotkey = native_client(wallet_hotkey, signer, options)
+        self._follow_nobody_yet()
         #: The validator's hotkey, in SS58.
         self.hotkey: str = hotkey
 
@@ -53,19 +57,24 @@ class AsyncLightning:
         """Signs with the hotkey in ``wallet_path/wallet_name/hotkeys/hotkey_name``; raises :class:`SigningError`."""
         self.set_signer(_signers.from_wallet_files(wallet_name, wallet_path, hotkey_name))
 
-    async def connect(self, miners: Iterable[MinerAddress]) -> None:
+    async def connect(self, miners: MetagraphLike | Iterable[MinerAddress]) -> None:
         """Wants ``miners`` besides those that are wanted already, and dials them all at once.
 
         Returns when every dial has come to an end, after at most ``connect_timeout_secs``. A miner that cannot be reached
-        is no error: it is dialled again in the background, and :meth:`peers` says why. Cancelled, the dials go on.
+        is no error: it is dialled again in the background, and :meth:`peers` says why. A metagraph or neurons of the official
+        SDK are taken as they are; see :func:`miners_of` for which of them are miners. Cancelled, the dials go on.
         Raises :class:`SigningError` without a signer.
         """
-        await awaited(self._native.connect, listed(miners))
+        wanted = listed(miners)
+        self._by_hand.add(wanted)
+        await awaited(self._native.connect, wanted)
 
-    async def update(self, miners: Iterable[MinerAddress]) -> None:
+    async def update(self, miners: MetagraphLike | Iterable[MinerAddress]) -> None:
         """Wants exactly ``miners`` from now on: new ones are dialled, connections to others are closed."""
         self._native.open()
-        await awaited(self._native.update, listed(miners))
+        wanted = listed(miners)
+        self._by_hand.replace(wanted)
+        await awaited(self._native.update, wanted)
 
     @overload
     async def query(
@@ -138,7 +147,7 @@ class AsyncLightning:
     @overload
     def fan_out(
         self,
-        miners: Iterable[Miner],
+        miners: MetagraphLike | Iterable[Miner],
         synapse_type: str,
         data: object,
         *,
@@ -149,7 +158,7 @@ class AsyncLightning:
     @overload
     def fan_out(
         self,
-        miners: Iterable[Miner],
+        miners: MetagraphLike | Iterable[Miner],
         synapse_type: str,
         data: object,
         *,
@@ -159,7 +168,7 @@ class AsyncLightning:
     ) -> AsyncAnswers[T]: ...
     def fan_out(
         self,
-        miners: Iterable[Miner],
+        miners: MetagraphLike | Iterable[Miner],
         synapse_type: str,
         data: object,
         *,
@@ -179,6 +188,35 @@ class AsyncLightning:
         self._native.open()
         calls = self._native.fan_out(listed(miners), synapse_type, data, timeout, first_byte_timeout)
         return AsyncAnswers(calls, read)
+
+    async def start_metagraph_monitor(
+        self,
+        netuid: int,
+        network: Network | Nodes = None,
+        *,
+        interval: float = 600.0,
+        min_stake: int | None = None,
+        validator_permit: bool | None = False,
+        allow_private: bool | None = None,
+        matching: Callable[[_native.NeuronInfo], bool] | None = None,
+    ) -> None:
+        """Follows the metagraph of a subnet: connects to its miners, and from then on, after every read, to those that are
+        new, leaves those that are gone, and moves with those that move. Returns when it was read for the first time, and
+        every dial that this led to has come to an end.
+
+        ``network`` is that of :class:`Chain`, or a chain itself; ``interval`` the seconds between two reads, a day at most. Miners are those
+        that :func:`miners_of` chooses, without oneself; ``matching`` is called on a thread of its own, at first in the event loop, and a neuron about
+        which it raises is not chosen. ``allow_private=None``: addresses of private networks and of this host count where
+        the chain is in such a network, too, and is not mainnet.
+
+        Miners that were given to :meth:`connect` are kept beside those of the metagraph. While no node
+        answers, the last metagraph stays in use; see :meth:`metagraph_status`. Reads that fail are tried again. A monitor
+        that runs already is replaced. Raises as :meth:`AsyncChain.metagraph`, and nothing is followed then.
+        """
+        plan = self._plan(netuid, network, interval, min_stake, validator_permit, allow_private, matching)
+        self._native.open()
+        read = await awaited(plan.chain.metagraph, netuid)
+        await awaited(self._native.update, self._follow(plan, read))
 
     def peers(self) -> list[_native.Peer]:
         """How things stand with every miner, now."""
@@ -216,6 +254,7 @@ class AsyncLightning:
 
         Queries that are out fail. The client can be used again.
         """
+        self._forget_everybody()
         await awaited(self._native.close)
 
     def __repr__(self) -> str:

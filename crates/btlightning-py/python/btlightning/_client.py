@@ -8,10 +8,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from . import _native, _signers
-from ._options import Reader, answer, listed, native_client, reader, reply
+from ._chain import Network, Nodes
+from ._miners import listed
+from ._monitor import Following
+from ._options import Reader, answer, native_client, reader, reply
 from ._types import (
     Answer,
     ClientConnectionStats,
+    MetagraphLike,
     Miner,
     MinerAddress,
     Reply,
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Lightning:
+class Lightning(Following):
     """A validator's connections to its miners.
 
     >>> with Lightning(signer=seed) as client:
@@ -73,6 +77,7 @@ class Lightning:
         options: dict[str, Any] = dict(settings)
         options["reconnect_slow_probe_interval_secs"] = reconnect_slow_probe_interval_secs
         self._native, self.hotkey = native_client(wallet_hotkey, signer, options)
+        self._follow_nobody_yet()
         #: The validator's hotkey, in SS58, by its published name.
         self.wallet_hotkey = self.hotkey
 
@@ -95,14 +100,17 @@ class Lightning:
         """Signs with the hotkey in ``wallet_path/wallet_name/hotkeys/hotkey_name``; raises :class:`SigningError`."""
         self.set_signer(_signers.from_wallet_files(wallet_name, wallet_path, hotkey_name))
 
-    def initialize_connections(self, miners: Iterable[MinerAddress]) -> None:
+    def initialize_connections(self, miners: MetagraphLike | Iterable[MinerAddress]) -> None:
         """Wants ``miners`` besides those that are wanted already, and dials them all at once.
 
         Returns when every dial has come to an end, after at most ``connect_timeout_secs``. A miner that cannot be reached
-        is no error: it is dialled again in the background, and :meth:`peers` says why. Raises :class:`SigningError` without
+        is no error: it is dialled again in the background, and :meth:`peers` says why. A metagraph or neurons of the official
+        SDK are taken as they are; see :func:`miners_of` for which of them are miners. Raises :class:`SigningError` without
         a signer.
         """
-        self._native.connect(listed(miners))
+        wanted = listed(miners)
+        self._native.connect(wanted)
+        self._by_hand.add(wanted)
 
     def query_axon(
         self, axon_info: MinerAddress, request: Request, timeout_secs: float | None = None
@@ -118,9 +126,11 @@ class Lightning:
         """Asks a miner for an answer in chunks of bytes; iterate over it."""
         return Stream(self._native.query_axon_stream(axon_info, request))
 
-    def update_miner_registry(self, miners: Iterable[MinerAddress]) -> None:
+    def update_miner_registry(self, miners: MetagraphLike | Iterable[MinerAddress]) -> None:
         """Wants exactly ``miners`` from now on: new ones are dialled, connections to others are closed."""
-        self._native.update(listed(miners))
+        wanted = listed(miners)
+        self._native.update(wanted)
+        self._by_hand.replace(wanted)
 
     def get_connection_stats(self) -> ClientConnectionStats:
         """Figures as text. Programs read :meth:`peers` instead."""
@@ -128,6 +138,7 @@ class Lightning:
 
     def close(self) -> None:
         """Closes every connection and forgets all miners; waits up to a second until the peers have heard of it."""
+        self._forget_everybody()
         self._native.close()
 
     # The newer calls.
@@ -193,7 +204,7 @@ class Lightning:
     @overload
     def fan_out(
         self,
-        miners: Iterable[Miner],
+        miners: MetagraphLike | Iterable[Miner],
         synapse_type: str,
         data: object,
         *,
@@ -204,7 +215,7 @@ class Lightning:
     @overload
     def fan_out(
         self,
-        miners: Iterable[Miner],
+        miners: MetagraphLike | Iterable[Miner],
         synapse_type: str,
         data: object,
         *,
@@ -214,7 +225,7 @@ class Lightning:
     ) -> Answers[T]: ...
     def fan_out(
         self,
-        miners: Iterable[Miner],
+        miners: MetagraphLike | Iterable[Miner],
         synapse_type: str,
         data: object,
         *,
@@ -231,6 +242,34 @@ class Lightning:
         self._native.open()
         calls = self._native.fan_out(listed(miners), synapse_type, data, timeout, first_byte_timeout)
         return Answers(calls, read)
+
+    def start_metagraph_monitor(
+        self,
+        netuid: int,
+        network: Network | Nodes = None,
+        *,
+        interval: float = 600.0,
+        min_stake: int | None = None,
+        validator_permit: bool | None = False,
+        allow_private: bool | None = None,
+        matching: Callable[[_native.NeuronInfo], bool] | None = None,
+    ) -> None:
+        """Follows the metagraph of a subnet: connects to its miners, and from then on, after every read, to those that are
+        new, leaves those that are gone, and moves with those that move. Returns when it was read for the first time, and
+        every dial that this led to has come to an end.
+
+        ``network`` is that of :class:`Chain`, or a chain itself; ``interval`` the seconds between two reads, a day at most. Miners are those
+        that :func:`miners_of` chooses, without oneself; ``matching`` is called on a thread of its own, and a neuron about
+        which it raises is not chosen. ``allow_private=None``: addresses of private networks and of this host count where
+        the chain is in such a network, too, and is not mainnet.
+
+        Miners that were given to :meth:`initialize_connections` are kept beside those of the metagraph. While no node
+        answers, the last metagraph stays in use; see :meth:`metagraph_status`. Reads that fail are tried again. A monitor
+        that runs already is replaced. Raises as :meth:`Chain.metagraph`, and nothing is followed then.
+        """
+        plan = self._plan(netuid, network, interval, min_stake, validator_permit, allow_private, matching)
+        self._native.open()
+        self._native.update(self._follow(plan, plan.chain.metagraph(netuid)))
 
     def peers(self) -> list[_native.Peer]:
         """How things stand with every miner, now."""

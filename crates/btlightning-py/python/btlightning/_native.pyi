@@ -1,7 +1,10 @@
 """The extension module. Programs import ``btlightning``."""
 
+# Long because one module has one stub file.
+
 from asyncio import Future
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
 from typing import Any, ClassVar, final
 
 from ._types import ClientConnectionStats, SynapseResponse
@@ -171,6 +174,8 @@ class Client:
     def open(self) -> None: ...
     def connect(self, miners: Iterable[object], on: _Way | None = None) -> None: ...
     def update(self, miners: Iterable[object], on: _Way | None = None) -> None: ...
+    def pin_tls_keys(self, pins: dict[str, str]) -> None: ...
+    def follow(self, miners: Iterable[object]) -> None: ...
     def query(
         self,
         miner: object,
@@ -280,6 +285,29 @@ class Server:
     def observe_handshakes(self, function: Callable[[str, str], Any], *, in_loop: bool) -> None: ...
     def resolve_permits_with(self, function: Callable[[], Any], *, in_loop: bool) -> None: ...
     def resolve_sources_with(self, function: Callable[[], Any], *, in_loop: bool) -> None: ...
+    def resolve_permits_by(self, watch: MetagraphWatch, min_stake: int) -> None: ...
+    def learn_sources(
+        self,
+        watch: MetagraphWatch,
+        min_stake: int,
+        path: str | None,
+        options: dict[str, Any],
+        *,
+        on: _Way | None = None,
+    ) -> LearnedSources: ...
+    def keep_tls_key_in(self, path: str) -> None: ...
+    def tls_key_pin(self) -> str | None: ...
+    def publish(
+        self,
+        chain: Chain,
+        netuid: int,
+        axon: tuple[str, int] | None,
+        rate_limit_wait: timedelta,
+        inclusion_timeout: timedelta,
+        finalized: bool,
+        *,
+        on: _Way | None = None,
+    ) -> int | None: ...
     def start(self, *, on: _Way | None = None) -> None: ...
     def open_threads(self, threads_max: int) -> HandlerThreads: ...
     def open_tasks(
@@ -296,6 +324,182 @@ class Server:
     def permitted_validator_count(self) -> int: ...
     def allowed_source_count(self) -> int: ...
     def is_source_enforcement_bypassed(self) -> bool: ...
+
+@final
+class LearnedSources:
+    """A source allowlist that learns where permitted validators come from."""
+
+    def status(self) -> LearnedSourcesStatus:
+        """How things stand. Nothing is computed for it."""
+    def entries(self) -> list[SourceEntry]:
+        """Every address that is noted, ordered by hotkey."""
+
+@final
+class LearnedSourcesStatus:
+    """How things stood with a learned allowlist when this was made. Counts are since the list was made."""
+
+    @property
+    def mode(self) -> str:
+        """Who passes, where the list is enforced: ``learning``, everybody; ``enforcing``, known addresses and a few visitors."""
+    @property
+    def reason(self) -> str:
+        """Why, in a sentence."""
+    @property
+    def coverage(self) -> float:
+        """The share of permitted stake whose address is known, from 0 to 1."""
+    @property
+    def permitted_hotkeys(self) -> int:
+        """Hotkeys that hold a permit."""
+    @property
+    def known_hotkeys(self) -> int:
+        """How many of them have an address that counts."""
+    @property
+    def addresses(self) -> int:
+        """Addresses that count, each once."""
+    @property
+    def permits_age(self) -> float | None:
+        """How many seconds ago it was last said who holds a permit; ``None`` if never."""
+    @property
+    def visitors_admitted(self) -> int:
+        """Attempts from unknown addresses that were let in to authenticate."""
+    @property
+    def visitors_turned_away(self) -> int:
+        """Attempts from unknown addresses that had shown to be real, and were dropped because there were too many."""
+    @property
+    def attempts_dropped(self) -> int:
+        """Attempts from unknown addresses that may have been forged, and were dropped without a packet."""
+    @property
+    def last_saved(self) -> float | None:
+        """When the list was last written to its file, in Unix seconds; ``None`` if it was not yet, or has none."""
+    @property
+    def last_error(self) -> str | None:
+        """Why the file could not be used or written; ``None`` once it is written."""
+
+@final
+class SourceEntry:
+    """An address that a validator was seen at."""
+
+    @property
+    def hotkey(self) -> str:
+        """The validator's hotkey, in SS58."""
+    @property
+    def ip(self) -> str:
+        """The address."""
+    @property
+    def first_seen(self) -> int:
+        """When it was first seen there, in Unix seconds."""
+    @property
+    def last_seen(self) -> int:
+        """When it was last seen there, in Unix seconds."""
+    @property
+    def is_allowed(self) -> bool:
+        """Whether the hotkey holds a permit and was seen there of late: enforced, the list lets the address in."""
+
+# chain
+
+@final
+class NeuronInfo:
+    """A neuron of a subnet as the chain has it. Its axon is what its owner announced, true or not."""
+
+    @property
+    def uid(self) -> int:
+        """Its number in the subnet. It passes to another hotkey when this one is deregistered."""
+    @property
+    def hotkey(self) -> str:
+        """The hotkey, in SS58."""
+    @property
+    def stake(self) -> int:
+        """The hotkey's stake in the subnet, in rao of the subnet's alpha, not TAO."""
+    @property
+    def is_active(self) -> bool:
+        """Whether it set weights lately. Miners that set none are not active, however well they serve."""
+    @property
+    def axon_ip(self) -> str:
+        """The IP address it announced; ``0.0.0.0`` if none."""
+    @property
+    def axon_port(self) -> int:
+        """The port it announced; 0 if none."""
+    @property
+    def axon_protocol(self) -> int:
+        """The protocol number it announced. 4 is QUIC, and also what the official tools announce for plain HTTP."""
+    @property
+    def validator_permit(self) -> bool:
+        """Whether it may validate."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
+class ChainStatus:
+    """How things stood with a chain's nodes when this was made."""
+
+    @property
+    def endpoint(self) -> str | None:
+        """The node in use, without what may be a secret in its URL; ``None`` if none is connected."""
+    @property
+    def connected_for(self) -> float | None:
+        """For how many seconds it was in use."""
+    @property
+    def answered_ago(self) -> float | None:
+        """How many seconds ago something was last read."""
+    @property
+    def failures(self) -> int:
+        """How many times a node failed since."""
+    @property
+    def last_error(self) -> str | None:
+        """What the last failure was, in a sentence; kept when things go well again."""
+    @property
+    def genesis(self) -> str | None:
+        """Genesis hash of the chain, in hexadecimal, once a node has said it."""
+
+@final
+class MetagraphStatus:
+    """How old a metagraph that is followed was when this was made, and why there was no newer one."""
+
+    @property
+    def age(self) -> float | None:
+        """How many seconds ago it was read; ``None`` before the first time."""
+    @property
+    def block(self) -> int | None:
+        """The block that was read then."""
+    @property
+    def neurons(self) -> int:
+        """How many neurons it had."""
+    @property
+    def failures(self) -> int:
+        """How many reads have failed since."""
+    @property
+    def last_error(self) -> str | None:
+        """Why the last one that failed did, in a sentence; kept when things go well again."""
+    @property
+    def endpoint(self) -> str | None:
+        """The node in use, without what may be a secret in its URL; ``None`` if none is connected."""
+
+@final
+class Chain:
+    def __new__(
+        cls, network: str | None, connect_timeout: timedelta | None, call_timeout: timedelta | None
+    ) -> Chain: ...
+    @property
+    def network(self) -> str: ...
+    @property
+    def endpoints(self) -> list[str]: ...
+    @property
+    def is_local(self) -> bool: ...
+    def is_mainnet(self) -> bool: ...
+    def status(self) -> ChainStatus: ...
+    def metagraph(self, netuid: int, on: _Way | None = None) -> tuple[int, float, list[NeuronInfo]]: ...
+    def tls_key_pins(self, netuid: int, on: _Way | None = None) -> dict[str, str]: ...
+
+@final
+class MetagraphWatch:
+    def __new__(cls, chain: Chain, netuid: int, interval: timedelta) -> MetagraphWatch: ...
+    def next(self, on: _Way | None = None) -> tuple[int, float, list[NeuronInfo]] | None: ...
+    def latest(self) -> tuple[int, float, list[NeuronInfo]] | None: ...
+    def refresh(self) -> None: ...
+    def close(self) -> None: ...
+    def status(self) -> MetagraphStatus | None: ...
+
+def is_valid_ip(ip: str) -> bool: ...
 
 # signers
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypedDict, TypeVar, Union
 
 from . import _native, _signers, _typed
@@ -76,13 +76,6 @@ def native_client(
     if key is not None:
         client.set_signer(key)
     return client, wallet_hotkey
-
-
-def listed(miners: Iterable[T]) -> list[T]:
-    """The miners of an iterable. One miner alone, which may be iterable itself, is refused."""
-    if isinstance(miners, (str, Mapping)) or hasattr(miners, "hotkey"):
-        raise TypeError("a list of miners is wanted, not one miner")
-    return list(miners)
 
 
 def reader(returns: Any) -> Reader:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from . import _native
+from ._chain import Network, Nodes, SubnetPermits
 from ._errors import ClosedError, LightningError
 from ._server_base import HANDLER_THREADS, ServerBase
+from ._subnet import SourceRules, learning, publishing
 from ._workers import LoopThread
 
 if TYPE_CHECKING:
@@ -144,6 +148,68 @@ class LightningServer(ServerBase):
         finally:
             if loop_thread is not None:
                 loop_thread.close()
+
+    def learn_sources(
+        self,
+        permits: SubnetPermits,
+        path: str | os.PathLike[str] | None = None,
+        rules: SourceRules | None = None,
+    ) -> _native.LearnedSources:
+        """Learns which addresses may connect, in place of a resolver of source addresses.
+
+        Validators do not publish their addresses. So the address of each permitted hotkey that authenticates is noted, and
+        everybody passes until the noted addresses cover a share of permitted stake. From then on packets of others are
+        dropped, but for a few visitors a minute, who may show who they are: a validator that has moved comes in, and is
+        noted. When coverage falls, everybody passes again; an empty list is never enforced. See :class:`SourceRules`.
+
+        Enforced where ``enforce_source_allowlist`` is set; without that it only learns and reports. With ``path`` the list
+        survives restarts: the file belongs to one subnet of one chain, which is asked for its genesis. Raises as
+        :meth:`Chain.metagraph`, and :class:`ConfigError` for rules out of their bounds and for a directory that is not
+        there.
+        """
+        return self._native.learn_sources(*learning(permits, path, rules))
+
+    def publish_axon(
+        self,
+        ip: object,
+        port: int | None = None,
+        *,
+        netuid: int,
+        network: Network | Nodes = None,
+        wait_for_rate_limit: float = 0.0,
+        inclusion_timeout: float = 60.0,
+        finalized: bool = False,
+    ) -> int | None:
+        """Says on the chain that this miner is at ``ip`` and ``port``: what validators dial, which need not be what the server
+        is bound to. Without ``port``, it is the server's own. With a TLS key file, the pin of its key is published, too.
+
+        Signed by the miner's signer. Nothing is submitted if the chain has it already: then ``None`` is returned, else the
+        number of the block that has it. The chain takes an axon only every so many blocks (50, as a rule):
+        ``wait_for_rate_limit`` are the most seconds to wait for that, a day at most. What was submitted has
+        ``inclusion_timeout`` seconds to come into a block; with ``finalized``, into one that is not replaced any more.
+
+        Raises :class:`ConfigError` (``invalid_axon``, ``not_registered``), :class:`SigningError`, :class:`TransportError`
+        (``rate_limited``, ``rejected``, ``refused_by_chain``, ``overtaken``, ``not_included``), and as
+        :meth:`Chain.metagraph`.
+        """
+        axon = (ip, self.port if port is None else port)
+        return self._native.publish(
+            *publishing(netuid, network, axon, wait_for_rate_limit, inclusion_timeout, finalized)
+        )
+
+    def reset_axon(
+        self,
+        *,
+        netuid: int,
+        network: Network | Nodes = None,
+        wait_for_rate_limit: float = 0.0,
+        inclusion_timeout: float = 60.0,
+        finalized: bool = False,
+    ) -> int | None:
+        """Says on the chain that this miner is nowhere any more. As :meth:`publish_axon`."""
+        return self._native.publish(
+            *publishing(netuid, network, None, wait_for_rate_limit, inclusion_timeout, finalized)
+        )
 
     def __enter__(self) -> Self:
         self.start()

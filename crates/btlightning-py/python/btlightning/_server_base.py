@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -10,6 +11,7 @@ from typing import Any, TypedDict, TypeVar, Union, cast
 
 from . import _native, _signers
 from ._calls import Failures
+from ._chain import SubnetPermits
 from ._errors import ConfigError
 from ._handlers import describe, is_async
 from ._types import Seed, ServerConnectionStats
@@ -146,6 +148,19 @@ class ServerBase:
         """Signs with the hotkey in ``wallet_path/wallet_name/hotkeys/hotkey_name``; raises :class:`SigningError`."""
         self.set_signer(_signers.from_wallet_files(wallet_name, wallet_path, hotkey_name))
 
+    def set_tls_key_file(self, path: str | os.PathLike[str]) -> None:
+        """Keeps the TLS key in a file, so that clients can know it in advance; without one, each start has a new key.
+
+        Read at each start, as an ECDSA key on P-256 in PEM (PKCS#8). If it is not there, the start makes it, readable by its
+        owner alone; its directory must exist.
+        """
+        self._native.keep_tls_key_in(os.fspath(path))
+
+    @property
+    def tls_key_pin(self) -> str | None:
+        """The pin of the TLS key, 64 hexadecimal digits; ``None`` before the first start, and without a key file."""
+        return self._native.tls_key_pin()
+
     # Handlers.
 
     def handler(self, synapse_type: str, *, streams: bool | None = None) -> Callable[[F], F]:
@@ -211,11 +226,16 @@ class ServerBase:
 
     # Who may come in.
 
-    def set_validator_permit_resolver(self, resolver_callback: PermitResolver) -> None:
+    def set_validator_permit_resolver(self, resolver_callback: PermitResolver | SubnetPermits) -> None:
         """Asks ``resolver_callback`` for the hotkeys of all validators that hold a permit: when the server begins to serve,
         and every ``validator_permit_refresh_secs``. It is a function, which may block, or an ``async def``, and runs as
         handlers do. What it raises is logged, and the last answer stays in force. Without ``require_validator_permit`` the
-        answer is only counted."""
+        answer is only counted.
+
+        A :class:`SubnetPermits` is asked without Python, and after every read of the chain."""
+        if isinstance(resolver_callback, SubnetPermits):
+            self._native.resolve_permits_by(resolver_callback.watch, resolver_callback.min_stake)
+            return
         in_loop = _of_function(resolver_callback)
         self._native.resolve_permits_with(resolver_callback, in_loop=in_loop)
         self._need(in_loop)
@@ -274,11 +294,11 @@ class ServerBase:
         return self._native.permitted_validator_count()
 
     def get_allowed_source_count(self) -> int:
-        """How many addresses the resolver last named; zero for all."""
+        """How many addresses the resolver last named, or are enforced as learned; zero for all."""
         return self._native.allowed_source_count()
 
     def is_source_enforcement_bypassed(self) -> bool:
-        """Whether the resolver of addresses last said that all may connect."""
+        """Whether all addresses may connect: the resolver last said so, or not enough of them are learned yet."""
         return self._native.is_source_enforcement_bypassed()
 
     # Where handlers run.

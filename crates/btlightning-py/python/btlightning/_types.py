@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypedDict, TypeVar, Union
 
 from ._errors import LightningError
-from ._native import QuicAxonInfo, Timings
+from ._native import NeuronInfo, QuicAxonInfo, Timings
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class ServerConnectionStats(TypedDict, total=False):
 
 
 class Axon(Protocol):
-    """Anything with a miner's hotkey and address as attributes, such as an ``AxonInfo`` of the official SDK."""
+    """Anything with a miner's hotkey and address as attributes, such as an ``AxonInfo`` of the official SDK 10."""
 
     @property
     def hotkey(self) -> str: ...
@@ -71,10 +71,64 @@ class Axon(Protocol):
     def port(self) -> int: ...
 
 
+class _NeuronWithAxon(Protocol):
+    """A ``MetagraphNeuron`` of the official SDK 11."""
+
+    @property
+    def hotkey(self) -> str: ...
+    @property
+    def axon(self) -> str | None: ...
+
+
+class _NeuronWithAxonInfo(Protocol):
+    """A ``NeuronInfo`` or ``NeuronInfoLite`` of the official SDK 10."""
+
+    @property
+    def hotkey(self) -> str: ...
+    @property
+    def axon_info(self) -> Any: ...
+
+
+class _NeuronWithRecord(Protocol):
+    """A ``Neuron`` of the official SDK 11."""
+
+    @property
+    def hotkey(self) -> str: ...
+    @property
+    def raw(self) -> dict[str, Any]: ...
+
+
+class _MetagraphOfNeurons(Protocol):
+    """A ``Metagraph`` of the official SDK, 10 or 11."""
+
+    @property
+    def neurons(self) -> Sequence[Any]: ...
+
+
+class _MetagraphOfColumns(Protocol):
+    """A ``MetagraphInfo`` of the official SDK 10."""
+
+    @property
+    def hotkeys(self) -> Sequence[str]: ...
+    @property
+    def axons(self) -> Sequence[Any]: ...
+
+
 #: A miner with its address.
-MinerAddress = Union[AxonInfo, QuicAxonInfo, Axon, Mapping[str, Any]]
+MinerAddress = Union[
+    AxonInfo,
+    QuicAxonInfo,
+    Axon,
+    _NeuronWithAxon,
+    _NeuronWithAxonInfo,
+    _NeuronWithRecord,
+    NeuronInfo,
+    Mapping[str, Any],
+]
 #: A miner: with its address, or by its hotkey alone if the client knows where it is.
 Miner = Union[str, MinerAddress]
+#: A metagraph of ours, or of the official SDK, version 10 or 11.
+MetagraphLike = Union[_MetagraphOfNeurons, _MetagraphOfColumns]
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,18 @@
 //! Ways to name a miner from Python.
 
+use std::net::Ipv4Addr;
+
 use btlightning::{Hotkey, HotkeyError, NamesMiner, PeerAddr, QuicAxonInfo as Axon};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString};
 
 /// The protocol number of QUIC.
 const QUIC: u8 = 4;
+
+/// Where those are that serve nothing.
+const NOWHERE: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 
 /// A miner as the chain lists it. Its fields may be changed, as those of the published class.
 #[pyclass(get_all, set_all, module = "btlightning._native")]
@@ -51,8 +57,53 @@ impl Named {
     pub(super) fn extract_from(miner: &Bound<'_, PyAny>) -> PyResult<Self> {
         match miner.cast::<PyString>() {
             Ok(hotkey) => Ok(Self::Hotkey(hotkey.to_str()?.to_owned())),
-            Err(_) => axon(miner).map(Self::Axon),
+            Err(_) => Self::extract_axon(miner),
         }
+    }
+
+    /// An axon: a [`QuicAxonInfo`], a dict with its fields, or any object with them as attributes (`AxonInfo` of the
+    /// official SDK 10). `protocol` may be left out. Or a neuron of the official SDK's, which is named by its hotkey alone
+    /// where it serves nothing.
+    ///
+    /// # Errors
+    /// `KeyError` names a field that a dict lacks; `TypeError` says what else is wrong.
+    fn extract_axon(miner: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if let Ok(info) = miner.cast::<QuicAxonInfo>() {
+            let info = info.try_borrow()?;
+            return Ok(Self::axon(info.hotkey.clone(), info.ip.clone(), info.port, info.protocol));
+        }
+        if let Ok(dict) = miner.cast::<PyDict>() {
+            let field = |name: &'static str| super::required(dict, name);
+            let protocol = dict.get_item("protocol")?;
+            return Ok(Self::axon(
+                field("hotkey")?.extract()?,
+                text(&field("ip")?)?,
+                field("port")?.extract()?,
+                protocol.map_or(Ok(QUIC), |protocol| protocol.extract())?,
+            ));
+        }
+        if !miner.hasattr("ip")?
+            && let Some(named) = neuron(miner)?
+        {
+            return Self::extract_from(&named);
+        }
+        let field = |name: &'static str| {
+            miner.getattr(name).map_err(|_| {
+                let kind = miner.get_type();
+                PyTypeError::new_err(format!("{kind} names no miner: it is no hotkey, and has no {name}"))
+            })
+        };
+        let protocol = miner.getattr("protocol").ok();
+        Ok(Self::axon(
+            field("hotkey")?.extract()?,
+            text(&field("ip")?)?,
+            field("port")?.extract()?,
+            protocol.map_or(Ok(QUIC), |protocol| protocol.extract())?,
+        ))
+    }
+
+    fn axon(hotkey: String, ip: String, port: u16, protocol: u8) -> Self {
+        Self::Axon(Axon::new(hotkey, ip, port, protocol))
     }
 }
 
@@ -79,39 +130,23 @@ impl NamesMiner for Named {
     }
 }
 
-/// An axon: a [`QuicAxonInfo`], a dict with its fields, or any object with them as attributes (the official SDK's
-/// `AxonInfo`). `protocol` may be left out.
+/// What a neuron of the official SDK's is named by, a [`QuicAxonInfo`] or a hotkey; `None` if it is none.
+fn neuron<'py>(miner: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    static NAMED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let named = NAMED.import(miner.py(), "btlightning._miners", "named")?.call1((miner,))?;
+    Ok((!named.is_none()).then_some(named))
+}
+
+/// A miner with its address; see [`Named::extract_axon`]. The address of a neuron that serves nothing is one that
+/// nobody can dial.
 ///
 /// # Errors
-/// `KeyError` names a field that a dict lacks; `TypeError` says what else is wrong.
+/// As [`Named::extract_axon`].
 pub(super) fn axon(miner: &Bound<'_, PyAny>) -> PyResult<Axon> {
-    if let Ok(info) = miner.cast::<QuicAxonInfo>() {
-        let info = info.try_borrow()?;
-        return Ok(Axon::new(info.hotkey.clone(), info.ip.clone(), info.port, info.protocol));
-    }
-    if let Ok(dict) = miner.cast::<PyDict>() {
-        let field = |name: &'static str| super::required(dict, name);
-        let protocol = dict.get_item("protocol")?;
-        return Ok(Axon::new(
-            field("hotkey")?.extract()?,
-            text(&field("ip")?)?,
-            field("port")?.extract()?,
-            protocol.map_or(Ok(QUIC), |protocol| protocol.extract())?,
-        ));
-    }
-    let field = |name: &'static str| {
-        miner.getattr(name).map_err(|_| {
-            let kind = miner.get_type();
-            PyTypeError::new_err(format!("{kind} names no miner: it is no hotkey, and has no {name}"))
-        })
-    };
-    let protocol = miner.getattr("protocol").ok();
-    Ok(Axon::new(
-        field("hotkey")?.extract()?,
-        text(&field("ip")?)?,
-        field("port")?.extract()?,
-        protocol.map_or(Ok(QUIC), |protocol| protocol.extract())?,
-    ))
+    Ok(match Named::extract_axon(miner)? {
+        Named::Axon(axon) => axon,
+        Named::Hotkey(hotkey) => Axon::new(hotkey, NOWHERE.to_string(), 0, QUIC),
+    })
 }
 
 /// An IP address as text or as an object of the module `ipaddress`.

@@ -9,10 +9,11 @@ mod query;
 mod stream;
 mod timings;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use btlightning::raw::RawRequest;
-use btlightning::{CallOptions, LightningClient, LightningError};
+use btlightning::{CallOptions, Hotkey, LightningClient, LightningError, TlsKeyPin};
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyKeyError;
 use pyo3::gc::PyVisit;
@@ -90,6 +91,29 @@ impl Client {
     fn update(&self, py: Python<'_>, miners: &Bound<'_, PyAny>, on: Option<On>) -> PyResult<Py<PyAny>> {
         let (client, miners) = (self.inner.get()?.clone(), miners::axons(miners)?);
         bridge::run(py, on, async move { client.update_miner_registry(miners).await }, nothing)
+    }
+
+    /// Wants exactly these miners, but waits for no dial, and leaves those that are down to their back-off.
+    fn follow(&self, py: Python<'_>, miners: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (client, miners) = (self.inner.get()?, miners::axons(miners)?);
+        let runtime = process::runtime()?;
+        let followed = py.detach(|| {
+            let _context = runtime.enter();
+            client.follow_miners(miners)
+        });
+        followed.map_err(|error| errors::published(&error))
+    }
+
+    /// Connects to these hotkeys only where the server has the TLS key with this pin.
+    fn pin_tls_keys(&self, pins: HashMap<String, String>) -> PyResult<()> {
+        let pins = pins.into_iter().map(|(hotkey, pin)| {
+            let hotkey: Hotkey =
+                hotkey.parse().map_err(|error| errors::config(format!("{hotkey:?}: {error}")))?;
+            let pin: TlsKeyPin = pin.parse().map_err(|error| errors::config(format!("{pin:?}: {error}")))?;
+            Ok((hotkey, pin))
+        });
+        let pins = pins.collect::<PyResult<_>>()?;
+        self.inner.get()?.pin_tls_keys(pins).map_err(|error| errors::published(&error))
     }
 
     /// The published figures.

@@ -15,6 +15,7 @@ mod request;
 mod resolvers;
 #[allow(clippy::module_inception)]
 mod server;
+mod subnet;
 mod tasks;
 mod threads;
 mod waiting;
@@ -27,6 +28,9 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<caller::Caller>()?;
     module.add_class::<request::Request>()?;
     module.add_class::<server::Server>()?;
+    module.add_class::<subnet::LearnedSources>()?;
+    module.add_class::<subnet::LearnedSourcesStatus>()?;
+    module.add_class::<subnet::SourceEntry>()?;
     module.add_class::<threads::HandlerThread>()?;
     module.add_class::<threads::HandlerThreads>()
 }

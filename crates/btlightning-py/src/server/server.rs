@@ -277,8 +277,18 @@ impl Server {
 }
 
 impl Server {
-    fn core(&self) -> PyResult<&LightningServer> {
+    pub(super) fn core(&self) -> PyResult<&LightningServer> {
         Ok(&self.inner.get()?.core)
+    }
+
+    pub(super) fn shared_core(&self) -> PyResult<Arc<LightningServer>> {
+        Ok(self.inner.get()?.core.clone())
+    }
+
+    /// Lets go of a permit resolver of Python's that the core has no more.
+    pub(super) fn holds_no_permit_resolver(&self) -> PyResult<()> {
+        let _permits = self.inner.get()?.held().permits.take();
+        Ok(())
     }
 }
 
