@@ -1,6 +1,6 @@
 """The official SDK, as the referee of the in-memory chain: it reads what Rust says is there, and publishes on it.
 
-Needs ``bittensor`` 11.3 and pytest, and in ``BTLIGHTNING_CHAIN_EXAMPLE`` the path of the built example ``chain`` of
+Needs ``bittensor`` 11.3 and pytest, and in ``BTLIGHTNING_CHAIN`` the path of the built example ``chain`` of
 btlightning-testkit.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-EXAMPLE = os.environ["BTLIGHTNING_CHAIN_EXAMPLE"]
+EXAMPLE = os.environ["BTLIGHTNING_CHAIN"]
 
 # Longer than anything takes on a busy machine.
 PATIENCE = 30.0
