@@ -52,10 +52,8 @@ fn test_steps(target: &Path) -> Vec<Step> {
     interop.push(interop_target);
     let wallet = format!("test -p btlightning --features {} --lib --locked signing", wallet_feature());
     let mut steps = vec![
-        // Unit, integration and doc tests; builds the examples.
-        Step { name: "workspace", needs: "Cargo.toml", cargo_args: words("test --workspace --locked") },
-        // Only what the feature changes; the rest was tested without it.
-        Step { name: "sources-file", needs: "Cargo.toml", cargo_args: words(SOURCES_FILE) },
+        // Unit, integration and doc tests; builds the examples. The next step builds without the feature.
+        Step { name: "workspace", needs: "Cargo.toml", cargo_args: words(WORKSPACE) },
         Step { name: "wallet", needs: "Cargo.toml", cargo_args: words(&wallet) },
         Step { name: "interop", needs: "interop/Cargo.toml", cargo_args: interop },
     ];
@@ -72,8 +70,7 @@ fn test_steps(target: &Path) -> Vec<Step> {
     steps
 }
 
-const SOURCES_FILE: &str =
-    "test -p btlightning --features sources-file --lib --test server_learned --locked -- learned kept";
+const WORKSPACE: &str = "test --workspace --features btlightning/subtensor --locked";
 
 /// The examples, each of which runs to its end, and where they are.
 const EXAMPLES: [(&str, &str); 5] = [

@@ -11,7 +11,7 @@ use crate::address::is_valid_ip;
 use crate::chain::Chain;
 use crate::error::{ChainError, NodeError};
 use crate::miners::MinerFilter;
-use crate::reading;
+use crate::reading::{self, Reading, TlsKeys};
 
 /// The most neurons read of one subnet; the chain's own limit is far below.
 pub const NEURONS_MAX: u64 = 16_384;
@@ -69,7 +69,8 @@ impl Metagraph {
     /// # Cancel safety
     /// Dropping the future leaves the metagraph as it was.
     pub async fn sync(&mut self, client: &OnlineClient<PolkadotConfig>) -> error::Result<()> {
-        *self = reading::metagraph(client, self.netuid, reading::Times::default()).await?.metagraph;
+        let times = reading::Times::default();
+        *self = reading::metagraph(client, self.netuid, times, TlsKeys::Leave).await?.metagraph;
         Ok(())
     }
 
@@ -118,20 +119,25 @@ impl Chain {
     /// # Cancel safety
     /// Dropping the future loses nothing but the answer.
     pub async fn metagraph(&self, netuid: u16) -> Result<Metagraph, ChainError> {
-        self.metagraph_from(netuid, 0).await
+        Ok(self.read_from(netuid, 0, TlsKeys::Leave).await?.metagraph)
     }
 
-    /// The metagraph, from a node that has reached the block `seen`.
-    pub(crate) async fn metagraph_from(&self, netuid: u16, seen: u64) -> Result<Metagraph, ChainError> {
+    /// The metagraph of a subnet that is there, from a node that has reached the block `seen`.
+    pub(crate) async fn read_from(
+        &self,
+        netuid: u16,
+        seen: u64,
+        tls_keys: TlsKeys,
+    ) -> Result<Reading, ChainError> {
         let times =
             reading::Times { call: self.config().call_timeout, operation: self.config().operation_timeout };
         let read = self.run(move |client| async move {
-            let read = reading::metagraph(&client, netuid, times).await?;
+            let read = reading::metagraph(&client, netuid, times, tls_keys).await?;
             let block = read.metagraph.block;
             if block < seen { Err(NodeError::Behind { block, seen }.into()) } else { Ok(read) }
         });
         let read = read.await?;
         self.met_runtime(read.spec_version);
-        if read.exists { Ok(read.metagraph) } else { Err(ChainError::NoSuchSubnet { netuid }) }
+        if read.exists { Ok(read) } else { Err(ChainError::NoSuchSubnet { netuid }) }
     }
 }

@@ -14,8 +14,6 @@ use crate::metagraph::{Metagraph, NeuronInfo};
 
 /// The protocol number that miners announce for QUIC. Official tools announce it for plain HTTP, too.
 pub const QUIC_PROTOCOL: u8 = 4;
-/// What official tools leave behind when an axon is taken down: address zero and this port.
-const RESET_PORT: u16 = 1;
 
 /// A user's own choice of miners.
 type Predicate = Arc<dyn Fn(&NeuronInfo) -> bool + Send + Sync>;
@@ -138,16 +136,13 @@ impl MinerFilter {
             && self.validator_permit.is_none_or(|permit| permit == neuron.validator_permit)
             && (neuron.is_active || !self.active)
             && neuron.axon_port != 0
-            && neuron.axon_ip.parse().is_ok_and(|ip| self.accepts_ip(ip, neuron.axon_port))
+            && neuron.axon_ip.parse().is_ok_and(|ip| self.accepts_ip(ip))
             && !self.except.contains(&neuron.hotkey)
             && self.predicate.as_ref().is_none_or(|predicate| asked(predicate, neuron))
     }
 
-    fn accepts_ip(&self, ip: IpAddr, port: u16) -> bool {
+    fn accepts_ip(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
-        if ip.is_unspecified() && port == RESET_PORT {
-            return false;
-        }
         is_routable(ip) || (self.loopback && ip.is_loopback()) || (self.private && is_private(ip))
     }
 }

@@ -1,7 +1,9 @@
 //! Reads a metagraph from one node, at one block: by a runtime call, or from storage where the call fails.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use btlightning_proto::identity::{Hotkey, TlsKeyPin};
 use subxt::client::OnlineClientAtBlock;
 use subxt::error::StorageError;
 use subxt::ext::frame_decode::storage::{IntoEncodableValues, StorageTypeInfo};
@@ -14,6 +16,7 @@ use crate::layout;
 use crate::metagraph::{Metagraph, NEURONS_MAX};
 use crate::neurons::{self, Axon, ChainNeuron, Unread};
 use crate::node::within;
+use crate::publish::tls_key_pins;
 use crate::words::printable;
 
 /// How long reading may take.
@@ -43,6 +46,15 @@ pub(crate) struct Reading {
     pub(crate) exists: bool,
     /// Version of the runtime at the block.
     pub(crate) spec_version: u32,
+    /// The TLS keys that are published at the block; `None` if they were not asked for, or not told.
+    pub(crate) tls_keys: Option<HashMap<Hotkey, TlsKeyPin>>,
+}
+
+/// Whether the published TLS keys are read, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TlsKeys {
+    Read,
+    Leave,
 }
 
 /// The metagraph of `netuid` at the latest finalized block.
@@ -50,9 +62,10 @@ pub(crate) async fn metagraph(
     client: &OnlineClient<PolkadotConfig>,
     netuid: u16,
     times: Times,
+    tls_keys: TlsKeys,
 ) -> Result<Reading, ChainError> {
     let doing = "while reading a metagraph";
-    tokio::time::timeout(times.operation, unbounded(client, netuid, times.call))
+    tokio::time::timeout(times.operation, unbounded(client, netuid, times.call, tls_keys))
         .await
         .unwrap_or(Err(NodeError::TimedOut { doing, after: times.operation }.into()))
 }
@@ -61,6 +74,7 @@ async fn unbounded(
     client: &OnlineClient<PolkadotConfig>,
     netuid: u16,
     call: Duration,
+    tls_keys: TlsKeys,
 ) -> Result<Reading, ChainError> {
     let at = within(call, "for the latest block", client.at_current_block()).await?;
     let found = match by_runtime_call(&at, netuid, call).await {
@@ -82,7 +96,20 @@ async fn unbounded(
     }
     let n = u16::try_from(neurons.len()).unwrap_or(u16::MAX);
     let metagraph = Metagraph { netuid, neurons, n, block: at.block_number() };
-    Ok(Reading { metagraph, exists, spec_version: at.spec_version() })
+    let tls_keys = match tls_keys {
+        TlsKeys::Read => published_keys(&at, netuid, call).await,
+        TlsKeys::Leave => None,
+    };
+    Ok(Reading { metagraph, exists, spec_version: at.spec_version(), tls_keys })
+}
+
+/// The TLS keys at the block. That they cannot be read is no reason to do without the neurons.
+async fn published_keys(at: &AtBlock, netuid: u16, call: Duration) -> Option<HashMap<Hotkey, TlsKeyPin>> {
+    let doing = "for the TLS keys of a subnet";
+    let read = tokio::time::timeout(call, tls_key_pins(at, netuid, call))
+        .await
+        .unwrap_or(Err(NodeError::TimedOut { doing, after: call }.into()));
+    read.inspect_err(|error| tracing::warn!(netuid, %error, "TLS keys not read; the last ones stay")).ok()
 }
 
 async fn by_runtime_call(at: &AtBlock, netuid: u16, call: Duration) -> Result<Vec<ChainNeuron>, ChainError> {

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::chain::Chain;
 use crate::error::ChainError;
 use crate::metagraph::Metagraph;
+use crate::reading::TlsKeys;
 
 /// Keeps the metagraph of a subnet in sync, in a task of its own, until its last clone is dropped.
 ///
@@ -145,8 +146,8 @@ impl MetagraphWatch {
         }
     }
 
-    /// The last metagraph, or what comes of the first attempt to read one, which takes at most the chain's
-    /// [`operation_timeout`](crate::chain::ChainConfig) and its connect timeout for every endpoint.
+    /// The last metagraph, or what comes of the first attempt to read one, which takes at most the connect timeout and the
+    /// [`operation_timeout`](crate::chain::ChainConfig) of the chain for every endpoint.
     ///
     /// # Errors
     /// Why that attempt failed. The watch goes on trying.
@@ -283,16 +284,10 @@ impl Sync {
         let last = self.snapshot.borrow().clone();
         let seen =
             last.as_ref().filter(|last| last.age() < BEHIND_MAX).map_or(0, |last| last.metagraph.block);
-        let metagraph = self.chain.metagraph_from(self.netuid, seen).await?;
+        let read = self.chain.read_from(self.netuid, seen, TlsKeys::Read).await?;
+        let tls_keys = read.tls_keys.or_else(|| last.map(|last| last.tls_keys.clone())).unwrap_or_default();
         let (synced_at, synced) = (SystemTime::now(), Instant::now());
-        let tls_keys = match self.chain.tls_key_pins(self.netuid).await {
-            Ok(pins) => pins,
-            Err(error) => {
-                tracing::warn!(netuid = self.netuid, %error, "TLS key pins not read; the last ones stay");
-                last.map(|last| last.tls_keys.clone()).unwrap_or_default()
-            }
-        };
-        Ok(Snapshot { metagraph, synced_at, synced, tls_keys })
+        Ok(Snapshot { metagraph: read.metagraph, synced_at, synced, tls_keys })
     }
 
     fn tell(&self, synced: Result<Snapshot, ChainError>) {

@@ -25,7 +25,7 @@ fn chain(places: &Places) -> Result<PathBuf> {
     let mut build = cargo();
     // With the features of the whole workspace, as the tests before have built it.
     build.args(["build", "--workspace", "--example", "chain", "--locked"]);
-    build.args(["--features", "btlightning-testkit/chain"]);
+    build.args(["--features", "btlightning/subtensor,btlightning-testkit/chain"]);
     run(build.current_dir(&places.root))?;
     Ok(places.target.join("debug/examples").join(format!("chain{}", std::env::consts::EXE_SUFFIX)))
 }

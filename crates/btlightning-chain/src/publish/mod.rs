@@ -23,6 +23,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 pub use self::axon::{Axon, AxonError};
 pub use self::certificate::TLS_KEY_PIN_ALGORITHM;
+pub(crate) use self::certificate::tls_key_pins;
 pub use self::error::PublishError;
 pub use self::extrinsic::MORTALITY;
 use self::extrinsic::{Extrinsic, Outcome, Submission};
@@ -166,6 +167,20 @@ impl Publisher {
     /// As [`publish`](Self::publish).
     pub async fn publish_with_tls_key(&self, axon: Axon, pin: TlsKeyPin) -> Result<Published, PublishError> {
         self.carry_out(Wanted { axon: axon.checked()?, key: Some(Some(pin)) }).await
+    }
+
+    /// Says that the miner is at `axon` and holds no TLS key that could be pinned: a pin that the chain has is taken back in
+    /// the same extrinsic. Certificates of other kinds stay.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    ///
+    /// # Cancel safety
+    /// As [`publish`](Self::publish).
+    pub async fn publish_without_tls_key(&self, axon: Axon) -> Result<Published, PublishError> {
+        let axon = axon.checked()?;
+        let (_, pin) = self.published().await?;
+        self.carry_out(Wanted { axon, key: pin.map(|_| None) }).await
     }
 
     /// Takes the axon down: validators find an address that cannot be dialled. Does nothing if there is none.

@@ -47,6 +47,7 @@ pub struct MetagraphMonitorConfig {
     /// The pause between two syncs. Default: 600 s. Not zero. A sync that fails is tried again sooner.
     pub sync_interval: Duration,
     /// The nodes that are asked, in this order, while the first does not answer. They must be of the same chain. At most 15.
+    /// Default: none; for mainnet's own entry point the node that the official SDK falls back to.
     pub fallback_endpoints: Vec<String>,
     /// Which neurons are miners to connect to. `None`, the default: [`MinerFilter::default`], and on a chain that runs on
     /// this machine or in a private network, other than mainnet, also those at loopback and private addresses.
@@ -69,10 +70,9 @@ impl MetagraphMonitorConfig {
         }
     }
 
-    /// A subnet of mainnet, read every 600 s; with the fallback node of the official SDK.
+    /// A subnet of mainnet, read every 600 s.
     pub fn finney(netuid: u16) -> Self {
-        let fallback_endpoints = vec![FINNEY_FALLBACK_ENDPOINT.to_owned()];
-        Self { fallback_endpoints, ..Self::new(netuid, FINNEY_ENDPOINT, SYNC_INTERVAL) }
+        Self::new(netuid, FINNEY_ENDPOINT, SYNC_INTERVAL)
     }
 
     /// A subnet of the test network, read every 600 s.
@@ -101,6 +101,9 @@ impl MetagraphMonitorConfig {
         let first = Network::parse(&self.subtensor_endpoint)?;
         let mut endpoints = first.endpoints().to_vec();
         endpoints.extend(self.fallback_endpoints.iter().cloned());
+        if endpoints == [FINNEY_ENDPOINT] {
+            endpoints.push(FINNEY_FALLBACK_ENDPOINT.to_owned());
+        }
         Ok(Network::from_endpoints(endpoints)?)
     }
 
@@ -190,6 +193,19 @@ impl Follower {
         self.registry.follow(axons)
     }
 
+    /// Wants `miners` besides those that were named before. A hotkey is where it was said to be last.
+    fn also(&self, miners: &[QuicAxonInfo]) {
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(named) = named.as_mut() else { return };
+        let anew: HashSet<&str> = miners.iter().map(|axon| axon.hotkey.as_str()).collect();
+        named.retain(|axon| !anew.contains(axon.hotkey.as_str()));
+        named.extend(miners.iter().cloned());
+    }
+
+    fn named(&self) -> Vec<QuicAxonInfo> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default()
+    }
+
     fn miners(&self, metagraph: &Metagraph) -> Vec<QuicAxonInfo> {
         let own = self.own.map(|hotkey| hotkey.to_string());
         let mut miners = metagraph.miners(&self.filter);
@@ -207,8 +223,10 @@ impl LightningClient {
     /// metagraph. While no node answers, the last metagraph stays in use; see [`metagraph_status`](Self::metagraph_status).
     /// A monitor that runs already is replaced once the new one has synced.
     ///
-    /// The first sync takes at most the connect timeout (10 s) and the time of the reads (30 s each) for every endpoint, the
-    /// dials then at most `connect_timeout`. Cancel-safe: before the first sync nothing has begun; after it the monitor runs.
+    /// The first sync takes at most the time to connect to a node (10 s) and to read from it (120 s) for every endpoint, the
+    /// dials then at most `connect_timeout`. Miners beyond `max_connections` are left out: those that are wanted
+    /// already come first, then those with the lowest uid. While a metagraph is followed, what
+    /// [`update_miner_registry`](Self::update_miner_registry) says holds until the next sync. Cancel-safe: before the first sync nothing has begun; after it the monitor runs.
     ///
     /// # Errors
     /// `Connection` before there is an endpoint, or when no node answers; `Config` for what cannot be an endpoint and for
@@ -271,16 +289,14 @@ impl LightningClient {
             own: self.dialler.validator(),
             named: Mutex::new(Some(named)),
         });
-        // Whoever was followed until now is silent before this one speaks.
-        self.monitor.stop();
+        // Whoever was followed until now is silent before this one speaks. What was named by hand goes on being wanted.
+        if let Some(before) = self.monitor.running().take() {
+            follower.also(&before.follower.named());
+        }
         let dialling = follower.follow(&first);
         let task = endpoints.runtime.spawn(follow_on(watch.clone(), follower.clone())).abort_handle();
-        info!(
-            "following subnet {} from block {}: {} miners",
-            config.netuid,
-            first.metagraph.block,
-            dialling.len()
-        );
+        let miners = follower.miners(&first.metagraph).len();
+        info!("following subnet {} from block {}: {miners} miners", config.netuid, first.metagraph.block);
         *self.monitor.running() = Some(Running { watch, follower, task });
         registry::settled(dialling, self.dials_take()).await;
         Ok(())
@@ -290,11 +306,7 @@ impl LightningClient {
     pub(super) fn also_named(&self, miners: &[QuicAxonInfo]) -> bool {
         let running = self.monitor.running();
         let Some(running) = running.as_ref() else { return false };
-        let mut named = running.follower.named.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(named) = named.as_mut() else { return false };
-        let anew: HashSet<&str> = miners.iter().map(|axon| axon.hotkey.as_str()).collect();
-        named.retain(|axon| !anew.contains(axon.hotkey.as_str()));
-        named.extend(miners.iter().cloned());
+        running.follower.also(miners);
         true
     }
 }

@@ -227,6 +227,8 @@ impl LightningClient {
         if !self.also_named(&miners)
             && let Some(metagraph) = &self.config.metagraph
         {
+            // Wanted whatever comes of the chain.
+            self.registry.add(miners.clone());
             return self.follow_metagraph(metagraph.clone(), miners).await;
         }
         registry::settled(self.registry.add(miners), self.dials_take()).await;

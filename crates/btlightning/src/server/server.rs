@@ -196,6 +196,11 @@ impl LightningServer {
     }
 
     #[cfg(feature = "subtensor")]
+    pub(super) fn keeps_tls_key(&self) -> bool {
+        self.shared.tls_key_file.get().is_some()
+    }
+
+    #[cfg(feature = "subtensor")]
     pub(super) fn signer(&self) -> Option<Arc<dyn Signer>> {
         self.shared.signer.get()
     }

@@ -26,11 +26,16 @@ const STALE_AFTER: Duration = Duration::from_secs(60 * 60);
 /// sync, and closes the connections of those who have lost their permit.
 ///
 /// ```no_run
-/// # async fn example(mut server: btlightning::LightningServer) -> Result<(), Box<dyn std::error::Error>> {
+/// # async fn example(hotkey: String) -> Result<(), Box<dyn std::error::Error>> {
 /// use std::time::Duration;
 /// use btlightning::metagraph::{Chain, ChainConfig, MetagraphWatch, Network, SubnetPermits};
-/// use btlightning::server::LearnedSources;
+/// use btlightning::{LearnedSources, LightningServer, LightningServerConfig};
 ///
+/// let config = LightningServerConfig::builder()
+///     .require_validator_permit(true)
+///     .enforce_source_allowlist(true)
+///     .build()?;
+/// let mut server = LightningServer::with_config(hotkey, "0.0.0.0".into(), 8443, config)?;
 /// let chain = Chain::new(ChainConfig::new(&Network::from_env()?))?;
 /// let subnet = MetagraphWatch::start(chain, 2, Duration::from_secs(600))?;
 /// let permits = SubnetPermits::of(&subnet).min_stake(1_000_000_000_000);
@@ -111,7 +116,8 @@ impl fmt::Debug for SubnetPermits {
 impl LightningServer {
     /// Says on the chain that this miner is at `axon`: the address and port that validators dial, which need not be those
     /// that the server is bound to. With a [TLS key file](Self::set_tls_key_file) and once started, the pin of its key is
-    /// published, too. Nothing is submitted if the chain has it already.
+    /// published, too; without such a file, a pin that the chain has is taken back. Nothing is submitted if the chain has
+    /// all that already.
     ///
     /// Takes as long as [`Publisher::publish`] may; [`publisher`](Self::publisher) has its knobs, and resets an axon.
     ///
@@ -129,7 +135,10 @@ impl LightningServer {
         let publisher = self.publisher(chain, netuid)?;
         match self.tls_key_pin() {
             Some(pin) => publisher.publish_with_tls_key(axon, pin).await,
-            None => publisher.publish(axon).await,
+            // The key is known once the server has started; until then what the chain has of it stays.
+            None if self.keeps_tls_key() => publisher.publish(axon).await,
+            // A pin of a key that this server will never show would keep every validator away.
+            None => publisher.publish_without_tls_key(axon).await,
         }
     }
 

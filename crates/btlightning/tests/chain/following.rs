@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use btlightning::metagraph::{MetagraphMonitorConfig, MinerFilter};
-use btlightning::{CallError, LightningClientConfig, LightningError, QuicAxonInfo};
+use btlightning::{CallError, LightningClientConfig, LightningError, PeerState, QuicAxonInfo};
 use btlightning_testkit::chain::{Axon, Neuron};
 use tokio::net::UdpSocket;
 
@@ -92,6 +92,8 @@ async fn miners_that_are_named_by_hand_stay_beside_those_of_the_metagraph() {
     client.refresh_metagraph();
     let expected = sorted(vec![later.hotkey, named.hotkey]);
     until(&client, |peers| peers.len() == 2 && connected(peers) == expected).await;
+    within(client.start_metagraph_monitor(subnet_of(&chain))).await.unwrap();
+    assert_eq!(connected(&client.peers()), expected);
 }
 
 #[tokio::test]
@@ -144,6 +146,57 @@ async fn axons_that_speak_no_quic_do_not_hold_up_the_others() {
         () = asked => {}
         _ = &mut starting => panic!("every dial had ended before the one that matters"),
     }
+}
+
+#[tokio::test]
+async fn an_axon_that_speaks_no_quic_is_probed_ever_more_slowly_however_often_it_is_read() {
+    let mute = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let chain =
+        chain_with([validator("validator", 9), neuron("mute").serving(mute.local_addr().unwrap())]).await;
+    let config = LightningClientConfig {
+        connect_timeout: Duration::from_millis(50),
+        reconnect_max_retries: 1,
+        reconnect_slow_probe_interval: Some(SELDOM),
+        ..Default::default()
+    };
+    let client = client("validator", config);
+    client.open().unwrap();
+    let often = MetagraphMonitorConfig { sync_interval: Duration::from_millis(5), ..subnet_of(&chain) };
+    within(client.start_metagraph_monitor(often)).await.unwrap();
+    until(&client, |peers| matches!(peers[0].state, PeerState::BackingOff { failures, .. } if failures >= 2))
+        .await;
+    let mut changes = client.peer_changes();
+    let before = chain.requests().count("NeuronInfoRuntimeApi_get_neurons_lite");
+    within(chain.wait_for_request("NeuronInfoRuntimeApi_get_neurons_lite", before + 20)).await;
+    let dialled = tokio::time::timeout(Duration::ZERO, changes.next()).await;
+    assert!(dialled.is_err(), "twenty syncs have had it dialled: {dialled:?}");
+}
+
+#[tokio::test]
+async fn an_ipv6_axon_is_followed() {
+    let signer = crate::world::signer("six");
+    let hotkey = signer.hotkey();
+    let mut server = btlightning::LightningServer::new(hotkey.to_string(), "::1".into(), 0).unwrap();
+    server.set_miner_signer(Box::new(signer));
+    server.start().await.unwrap();
+    let addr = server.local_addr().unwrap();
+    tokio::spawn(async move { server.serve_forever().await });
+    let chain = chain_with([validator("validator", 9), neuron("six").serving(addr)]).await;
+    let client = following("validator", subnet_of(&chain)).await;
+    assert_eq!(connected(&client.peers()), [hotkey]);
+}
+
+#[tokio::test]
+async fn miners_that_are_named_by_hand_are_dialled_when_the_chain_is_not_to_be_had() {
+    let named = Miner::start("named").await;
+    let chain = chain_with([validator("validator", 9)]).await;
+    chain.node().stop().await.unwrap();
+    let config = LightningClientConfig { metagraph: Some(subnet_of(&chain)), ..Default::default() };
+    let mut client = client("validator", config);
+    let axon = QuicAxonInfo::new(named.hotkey.to_string(), named.addr.ip().to_string(), named.addr.port(), 4);
+    within(client.initialize_connections(vec![axon])).await.unwrap_err();
+    until(&client, |peers| connected(peers) == [named.hotkey]).await;
+    assert!(client.metagraph_status().is_none());
 }
 
 #[tokio::test]

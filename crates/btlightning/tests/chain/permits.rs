@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use btlightning::metagraph::SubnetPermits;
-use btlightning::server::{LearnedSources, SourcesMode};
+use btlightning::server::{LearnedSources, PermittedStakes, SourcesMode, ValidatorPermitResolver};
 use btlightning::{LightningClient, LightningClientConfig, LightningServerConfig, PeerState, QuicAxonInfo};
 use btlightning_testkit::chain::Neuron;
 
 use crate::world::{
-    Miner, account, ask, chain_with, change, client, connected, neuron, until, validator, watch, within,
+    Miner, SELDOM, account, ask, chain_with, change, client, connected, neuron, until, validator, watch,
+    within,
 };
 
 fn permits_required() -> LightningServerConfig {
@@ -89,6 +90,21 @@ async fn a_miner_without_a_node_keeps_the_permits_it_knows() {
     let holder = connecting("holder", &miner).await;
     ask(&holder, miner.hotkey).await.unwrap();
     assert_eq!(miner.server.get_permitted_validator_count().await, 1);
+}
+
+#[tokio::test]
+async fn stakes_that_are_old_are_told_no_more_but_permits_are() {
+    let chain = chain_with([validator("holder", 9), neuron("miner")]).await;
+    let watch = watch(&chain);
+    let permits = SubnetPermits::of(&watch);
+    within(watch.first_attempt()).await.unwrap();
+    chain.node().stop().await.unwrap();
+    tokio::time::pause();
+    tokio::time::advance(SELDOM * 2 - Duration::from_secs(60)).await;
+    assert_eq!(permits.permitted_stakes().unwrap().len(), 1);
+    tokio::time::advance(Duration::from_secs(120)).await;
+    assert!(permits.permitted_stakes().is_none());
+    assert_eq!(permits.resolve_permitted_validators().unwrap().len(), 1);
 }
 
 #[tokio::test]

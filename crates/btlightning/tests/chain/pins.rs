@@ -59,3 +59,22 @@ async fn a_server_with_another_key_than_the_published_one_is_turned_away() {
     within(client.start_metagraph_monitor(config)).await.unwrap();
     until(&client, |peers| connected(peers) == [miner.hotkey]).await;
 }
+
+#[tokio::test]
+async fn a_miner_that_keeps_its_key_no_longer_takes_the_pin_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let chain = chain_with([validator("validator", 9), neuron("miner")]).await;
+    change(&chain, |subnet| subnet.hyperparameters.serving_rate_limit = 0);
+    let axon = Axon::new("203.0.114.7".parse().unwrap(), 8443);
+    let kept = Miner::with_key("miner", &directory.path().join("tls.pem")).await;
+    within(kept.server.publish_axon(&ours(&chain), NETUID, axon)).await.unwrap();
+    assert_eq!(within(ours(&chain).tls_key_pins(NETUID)).await.unwrap().len(), 1);
+    kept.stop().await;
+
+    let forgetful = Miner::start("miner").await;
+    let published = within(forgetful.server.publish_axon(&ours(&chain), NETUID, axon)).await.unwrap();
+    assert!(matches!(published, Published::Included { .. }), "{published:?}");
+    assert!(within(ours(&chain).tls_key_pins(NETUID)).await.unwrap().is_empty());
+    let again = within(forgetful.server.publish_axon(&ours(&chain), NETUID, axon)).await.unwrap();
+    assert_eq!(again, Published::Unchanged);
+}
