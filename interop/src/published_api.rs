@@ -3,8 +3,8 @@
 //
 // What it does with single types is in `published_types.rs`, which is part of this text.
 //
-// Left out, because they are features that interop does not build: `metagraph` (feature `subtensor`, which comes with the
-// chain crate) and the wallets (feature `btwallet`).
+// Left out, because they are features that interop does not build: `metagraph` (feature `subtensor`; its published paths and
+// calls are in `crates/btlightning/tests/chain/published.rs`) and the wallets (feature `btwallet`).
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::{Debug, Display};

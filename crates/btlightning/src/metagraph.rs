@@ -15,6 +15,8 @@ pub use btlightning_chain::network::{
 pub use btlightning_chain::publish::{
     Axon, AxonError, HotkeySigner, PublishError, Published, Publisher, TLS_KEY_PIN_ALGORITHM,
 };
+/// The version of `subxt` whose types are in the calls above.
+pub use btlightning_chain::subxt;
 pub use btlightning_chain::watch::{MetagraphWatch, Snapshot, WatchStatus};
 
 pub use crate::client::{MetagraphMonitorConfig, MetagraphStatus};

@@ -1,5 +1,5 @@
 //! What users of the published package were shown in its README: the same calls, with miners at the other end. The part
-//! that needs a chain is shown where the chain is.
+//! that needs a chain is in `chain/published.rs`.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 use std::sync::Arc;

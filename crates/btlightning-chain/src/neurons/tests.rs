@@ -302,3 +302,70 @@ fn a_type_that_costs_more_than_its_bytes_pay_for_is_not_decoded() {
     assert_eq!(layout::check(&types, bytes), Ok(()));
     assert_eq!(decode_value::<Vec<u8>>(&[2 << 2, 1, 2], &types, bytes), Ok(vec![1, 2]));
 }
+
+/// The values of one storage entry in the vectors, by key.
+fn stored(entry: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let text = include_str!("../../tests/vectors/chain-vectors-293.json");
+    let vectors: serde_json::Value = serde_json::from_str(text).unwrap();
+    let bytes = |hex: &str| -> Vec<u8> {
+        (2..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    };
+    let values = vectors["storage"][entry].as_object().unwrap();
+    values.iter().map(|(key, value)| (bytes(key), bytes(value.as_str().unwrap()))).collect()
+}
+
+fn decode_stored<T: DecodeAsType>(version: u32, entry: &str, bytes: &[u8]) -> Result<T, Unread> {
+    let metadata = metadata(version);
+    let info = subxt::ext::frame_decode::storage::StorageTypeInfo::storage_info(
+        &*metadata,
+        "SubtensorModule",
+        entry,
+    );
+    decode_value(bytes, metadata.types(), info.unwrap().value_id)
+}
+
+#[test]
+fn real_storage_values_are_the_neurons_of_the_real_answer_under_each_metadata_version() {
+    for version in [14, 15, 16] {
+        let neurons = decode(&real_answer(), &metadata(version), 2).unwrap();
+        let one = |entry: &str| stored(entry).remove(0).1;
+        assert_eq!(decode_stored::<u16>(version, "SubnetworkN", &one("SubnetworkN")).unwrap(), 3);
+        let flags = |entry: &str| decode_stored::<Vec<bool>>(version, entry, &one(entry)).unwrap();
+        let permits: Vec<bool> = neurons.iter().map(|neuron| neuron.validator_permit).collect();
+        let active: Vec<bool> = neurons.iter().map(|neuron| neuron.active).collect();
+        assert_eq!((flags("ValidatorPermit"), flags("Active")), (permits, active));
+        for (key, value) in stored("Keys") {
+            // The uid stands at the end of the key.
+            let uid = u16::from_le_bytes(*key.last_chunk().unwrap());
+            let hotkey: [u8; 32] = decode_stored(version, "Keys", &value).unwrap();
+            assert_eq!(hotkey, neurons[usize::from(uid)].hotkey);
+        }
+        let axons = stored("Axons");
+        assert_eq!(axons.len(), 3);
+        for (key, value) in axons {
+            let hotkey: [u8; 32] = *key.last_chunk().unwrap();
+            let axon: Axon = decode_stored(version, "Axons", &value).unwrap();
+            assert_eq!(axon, neurons.iter().find(|neuron| neuron.hotkey == hotkey).unwrap().axon);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_storage_value_makes_the_decoder_panic(
+        bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        at in any::<prop::sample::Index>(),
+        flip in 1u8..,
+    ) {
+        for entry in ["SubnetworkN", "Keys", "Axons", "ValidatorPermit", "Active"] {
+            let (_, mut changed) = stored(entry).remove(0);
+            let at = at.index(changed.len());
+            changed[at] ^= flip;
+            for bytes in [&bytes, &changed] {
+                let _ = decode_stored::<Axon>(16, "Axons", bytes);
+                let _ = decode_stored::<Vec<bool>>(15, "ValidatorPermit", bytes);
+                let _ = decode_stored::<[u8; 32]>(14, "Keys", bytes);
+            }
+        }
+    }
+}

@@ -7,5 +7,6 @@ mod following;
 mod outages;
 mod permits;
 mod pins;
+mod published;
 mod readme;
 mod world;
