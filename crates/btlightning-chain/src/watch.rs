@@ -55,6 +55,8 @@ pub struct Snapshot {
     pub synced: Instant,
     /// The TLS key pins that its hotkeys have published. While they cannot be read, the last ones stay.
     pub tls_keys: HashMap<Hotkey, TlsKeyPin>,
+    /// The block at which those were read; `None` if they never were.
+    pub tls_keys_block: Option<u64>,
 }
 
 impl Snapshot {
@@ -285,9 +287,13 @@ impl Sync {
         let seen =
             last.as_ref().filter(|last| last.age() < BEHIND_MAX).map_or(0, |last| last.metagraph.block);
         let read = self.chain.read_from(self.netuid, seen, TlsKeys::Read).await?;
-        let tls_keys = read.tls_keys.or_else(|| last.map(|last| last.tls_keys.clone())).unwrap_or_default();
+        let (tls_keys, tls_keys_block) = match (read.tls_keys, last) {
+            (Some(tls_keys), _) => (tls_keys, Some(read.metagraph.block)),
+            (None, Some(last)) => (last.tls_keys.clone(), last.tls_keys_block),
+            (None, None) => (HashMap::new(), None),
+        };
         let (synced_at, synced) = (SystemTime::now(), Instant::now());
-        Ok(Snapshot { metagraph: read.metagraph, synced_at, synced, tls_keys })
+        Ok(Snapshot { metagraph: read.metagraph, synced_at, synced, tls_keys, tls_keys_block })
     }
 
     fn tell(&self, synced: Result<Snapshot, ChainError>) {

@@ -91,7 +91,7 @@ pub struct LightningClient {
     supervision: Arc<Supervision>,
     registry: Arc<Registry>,
     #[cfg(feature = "subtensor")]
-    monitor: monitor::Monitor,
+    monitor: Arc<monitor::Monitor>,
 }
 
 impl LightningClient {
@@ -113,13 +113,15 @@ impl LightningClient {
             policy: config.backoff(),
         });
         let registry = Arc::new(Registry::new(config.max_connections, supervision.clone()));
+        #[cfg(feature = "subtensor")]
+        let monitor = Arc::new(monitor::Monitor::new(registry.clone(), dialler.clone()));
         Ok(Self {
             config,
             dialler,
             supervision,
             registry,
             #[cfg(feature = "subtensor")]
-            monitor: monitor::Monitor::default(),
+            monitor,
         })
     }
 
@@ -252,7 +254,7 @@ impl LightningClient {
     /// Closes every connection and follows nobody any more.
     fn forget_everyone(&self) {
         #[cfg(feature = "subtensor")]
-        self.monitor.stop();
+        self.monitor.forget();
         self.registry.close_all(CloseReason::ClientShutdown);
     }
 

@@ -93,6 +93,8 @@ impl LightningClient {
         if self.dialler.endpoints().is_none() {
             return Err(CallError::NotStarted.into());
         }
+        #[cfg(feature = "subtensor")]
+        self.monitor.keep_named(&miners);
         registry::settled(self.registry.replace(miners), self.dials_take()).await;
         Ok(())
     }
@@ -224,14 +226,14 @@ impl LightningClient {
             return Err(LightningError::Signing("No signer configured".to_owned()));
         }
         #[cfg(feature = "subtensor")]
-        if !self.also_named(&miners)
-            && let Some(metagraph) = &self.config.metagraph
-        {
-            // Wanted whatever comes of the chain.
-            self.registry.add(miners.clone());
-            return self.follow_metagraph(metagraph.clone(), miners).await;
+        self.monitor.name(&miners);
+        let dialling = self.registry.add(miners);
+        #[cfg(feature = "subtensor")]
+        if self.follow_configured().await? {
+            // That has waited for these dials, too.
+            return Ok(());
         }
-        registry::settled(self.registry.add(miners), self.dials_take()).await;
+        registry::settled(dialling, self.dials_take()).await;
         Ok(())
     }
 
@@ -245,6 +247,8 @@ impl LightningClient {
         if self.dialler.endpoints().is_none() {
             return Err(CallError::NotStarted.into());
         }
+        #[cfg(feature = "subtensor")]
+        self.monitor.keep_named(&miners);
         self.registry.follow(miners);
         Ok(())
     }

@@ -69,8 +69,7 @@ impl Registry {
     pub(crate) fn redial_repinned(&self, before: &HashMap<Hotkey, TlsKeyPin>) {
         let now = self.supervision.dialler.pins.current();
         for slot in self.slots() {
-            let is_repinned = || slot.wanted().iter().any(|hotkey| before.get(hotkey) != now.get(hotkey));
-            if slot.is_waiting_for_a_pin() && is_repinned() {
+            if slot.is_repinned(before, &now) {
                 slot.redial(&self.supervision.feed);
             }
         }

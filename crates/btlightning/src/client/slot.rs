@@ -1,10 +1,10 @@
 //! The slot of one address: what queries read and wait on, and the supervisor writes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use btlightning_proto::identity::Hotkey;
+use btlightning_proto::identity::{Hotkey, TlsKeyPin};
 use btlightning_proto::peers::PeerAddr;
 use tokio::sync::{Notify, watch};
 
@@ -102,10 +102,18 @@ impl Slot {
         matches!(*self.state.borrow(), SlotState::Waiting { until: None, .. })
     }
 
-    /// Whether the last dial failed for the server's TLS key.
-    pub(crate) fn is_waiting_for_a_pin(&self) -> bool {
-        let state = self.state.borrow();
-        matches!(&*state, SlotState::Waiting { reason, .. } if matches!(**reason, DialError::WrongTlsKey { .. }))
+    /// Whether the last dial failed for the server's TLS key, and one of those who are wanted here has another pin `now`
+    /// than it had `before`.
+    pub(crate) fn is_repinned(
+        &self,
+        before: &HashMap<Hotkey, TlsKeyPin>,
+        now: &HashMap<Hotkey, TlsKeyPin>,
+    ) -> bool {
+        let failed_for_its_key = match &*self.state.borrow() {
+            SlotState::Waiting { reason, .. } => matches!(**reason, DialError::WrongTlsKey { .. }),
+            _ => false,
+        };
+        failed_for_its_key && self.wanted().iter().any(|hotkey| before.get(hotkey) != now.get(hotkey))
     }
 
     /// To wait for changes.

@@ -1,10 +1,12 @@
 //! The supervisor of one address. It alone dials, so there is never more than one dial an address, and a query that is
 //! cancelled leaves nothing half done: it only ever waited.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
+use btlightning_proto::identity::{Hotkey, TlsKeyPin};
 use btlightning_proto::peers::{Backoff, BackoffPolicy, Pause};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -67,6 +69,7 @@ impl Supervisor {
     /// One dial, the link's life if it succeeded, and the pause after.
     async fn turn(&mut self) -> Turn {
         self.enter(SlotState::Connecting { attempt: self.failures.saturating_add(1) });
+        let pins = self.shared.dialler.pins.current();
         let dialled = tokio::select! {
             dialled = self.dial() => dialled,
             _ = self.slot.closing() => return Turn::Break(()),
@@ -91,7 +94,7 @@ impl Supervisor {
                 lost
             }
         };
-        self.pause(failure).await
+        self.pause(failure, &pins).await
     }
 
     /// Dials, and turns away whoever is not wanted here.
@@ -138,7 +141,9 @@ impl Supervisor {
     }
 
     /// Waits until the next dial is due or asked for.
-    async fn pause(&mut self, failure: DialError) -> Turn {
+    ///
+    /// `pins` are those that the dial went by. Where one of them was changed while it was under way, the next dial is due.
+    async fn pause(&mut self, failure: DialError, pins: &HashMap<Hotkey, TlsKeyPin>) -> Turn {
         self.failures = self.failures.saturating_add(1);
         if failure.is_refusal() {
             self.backoff.refused();
@@ -162,6 +167,9 @@ impl Supervisor {
             slow,
             reason,
         });
+        if self.slot.is_repinned(pins, &self.shared.dialler.pins.current()) {
+            self.slot.redial(&self.shared.feed);
+        }
         tokio::select! {
             () = sleep_until(until) => {}
             () = self.slot.redial_asked() => {

@@ -2,6 +2,7 @@
 
 use btlightning::PeerState;
 use btlightning::metagraph::{Axon, MetagraphMonitorConfig, Published};
+use btlightning_testkit::chain::Failure;
 
 use crate::world::{
     Miner, NETUID, account, ask, chain_with, change, connected, following, neuron, ours, subnet_of, until,
@@ -77,4 +78,32 @@ async fn a_miner_that_keeps_its_key_no_longer_takes_the_pin_back() {
     assert!(within(ours(&chain).tls_key_pins(NETUID)).await.unwrap().is_empty());
     let again = within(forgetful.server.publish_axon(&ours(&chain), NETUID, axon)).await.unwrap();
     assert_eq!(again, Published::Unchanged);
+}
+
+#[tokio::test]
+async fn published_keys_count_no_longer_than_the_metagraph_is_followed() {
+    let miner = Miner::start("miner").await;
+    let chain = chain_with([validator("validator", 9), miner.neuron()]).await;
+    change(&chain, |subnet| {
+        let other = [vec![btlightning::metagraph::TLS_KEY_PIN_ALGORITHM], vec![7; 32]].concat();
+        subnet.by_hotkey_mut(&account("miner")).unwrap().certificate =
+            btlightning_testkit::chain::Certificate::from_call(&other);
+    });
+    let client = following("validator", subnet_of(&chain)).await;
+    assert!(connected(&client.peers()).is_empty());
+    assert!(client.metagraph().unwrap().tls_keys_block.is_some());
+    client.stop_metagraph_monitor().await;
+    until(&client, |peers| connected(peers) == [miner.hotkey]).await;
+}
+
+#[tokio::test]
+async fn neurons_are_followed_though_their_keys_cannot_be_read() {
+    let miner = Miner::start("miner").await;
+    let chain = chain_with([validator("validator", 9), miner.neuron()]).await;
+    let error = Failure::Error { code: -32000, message: "no keys today".into() };
+    chain.node().fail_only(&["state_getKeysPaged"], error);
+    let client = following("validator", subnet_of(&chain)).await;
+    ask(&client, miner.hotkey).await.unwrap();
+    assert_eq!(client.metagraph().unwrap().tls_keys_block, None);
+    assert!(chain.requests().count("state_getKeysPaged") > 0);
 }
