@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 #![allow(clippy::print_stdout, reason = "the README's example prints")]
 
+mod allowlist;
 mod following;
 mod outages;
 mod permits;
