@@ -21,7 +21,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run miners and a validator on this machine and watch them work: connect, ask, stream, survive a restart, fan out.
+    /// Run a whole subnet on this machine and watch it work: a chain, miners that announce themselves on it, and validators
+    /// that find them there, ask, stream, fan out, and survive what goes wrong.
     Demo(demo::DemoArguments),
 }
 

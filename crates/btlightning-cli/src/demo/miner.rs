@@ -1,37 +1,55 @@
 //! A miner of the demo.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use btlightning::metagraph::{Axon, Chain, PublishError, Published, SubnetPermits};
 use btlightning::server::{AsyncSynapseHandler, Caller, Handler};
-use btlightning::{Hotkey, LightningServer, QuicAxonInfo, Result, Sr25519Signer};
+use btlightning::{
+    Hotkey, LightningServer, LightningServerConfig, QuicAxonInfo, Result, Sr25519Signer, TlsKeyPin,
+};
 use rmpv::Value;
 use tokio::task::JoinHandle;
 
-use super::Outcome;
+use super::report::Outcome;
 use super::words::{ECHO, Question, SUMMARISE, WORDS, summarise, words};
 
 /// How long a restarting miner tries to get its port back.
 const BIND_PATIENCE: Duration = Duration::from_secs(10);
 
+/// What stays the same of a miner that restarts or moves.
+#[derive(Clone)]
+pub(super) struct Setup {
+    pub(super) seed: [u8; 32],
+    pub(super) permits: SubnetPermits,
+    /// Where its TLS key is kept; `None` for a new one at each start.
+    pub(super) tls_key_file: Option<PathBuf>,
+}
+
 /// A server with its handlers, serving.
 pub(super) struct Miner {
     pub(super) hotkey: Hotkey,
     pub(super) addr: SocketAddr,
-    seed: [u8; 32],
+    setup: Setup,
     server: Arc<LightningServer>,
     serving: JoinHandle<Result<()>>,
 }
 
 impl Miner {
-    /// Starts a miner on a loopback port; 0 picks a free one.
-    pub(super) async fn start(seed: [u8; 32], port: u16) -> Outcome<Self> {
-        let hotkey = Sr25519Signer::from_seed(seed).hotkey();
-        let mut server = LightningServer::new(hotkey.to_string(), "127.0.0.1".into(), port)?;
-        server.set_miner_keypair(seed);
+    /// Starts a miner, which serves none but validators with a permit. Port 0 picks a free one.
+    pub(super) async fn start(setup: Setup, ip: IpAddr, port: u16) -> Outcome<Self> {
+        let hotkey = Sr25519Signer::from_seed(setup.seed).hotkey();
+        let config = LightningServerConfig::builder().require_validator_permit(true).build()?;
+        let mut server = LightningServer::with_config(hotkey.to_string(), ip.to_string(), port, config)?;
+        server.set_miner_keypair(setup.seed);
+        server.set_validator_permit_resolver(Box::new(setup.permits.clone()));
+        if let Some(path) = &setup.tls_key_file {
+            server.set_tls_key_file(path);
+        }
         // Three forms of a handler: with types of one's own, in chunks, and as existing programs have them.
         server.register(SUMMARISE, Handler::typed(answer));
         server.register(
@@ -60,21 +78,41 @@ impl Miner {
             let server = server.clone();
             async move { server.serve_forever().await }
         });
-        Ok(Self { hotkey, addr, seed, server, serving })
+        Ok(Self { hotkey, addr, setup, server, serving })
     }
 
-    /// Stops in good order and starts again at the same address, with a new certificate, after a pause.
+    /// Stops in good order and starts again at the same address after a pause.
     pub(super) async fn restart(self, pause: Duration) -> Outcome<Self> {
-        let (seed, port) = (self.seed, self.addr.port());
+        let (setup, addr) = (self.setup.clone(), self.addr);
         self.stop().await?;
         tokio::time::sleep(pause).await;
-        Self::start(seed, port).await
+        Self::start(setup, addr.ip(), addr.port()).await
+    }
+
+    /// Starts a second time, at a port that is another as long as this one runs.
+    pub(super) async fn start_elsewhere(&self) -> Outcome<Self> {
+        Self::start(self.setup.clone(), self.addr.ip(), 0).await
     }
 
     pub(super) async fn stop(self) -> Outcome {
         self.server.stop().await?;
         self.serving.await??;
         Ok(())
+    }
+
+    /// Says on the chain where it is, signed with its hotkey.
+    pub(super) async fn publish_axon(
+        &self,
+        chain: &Chain,
+        netuid: u16,
+    ) -> std::result::Result<Published, PublishError> {
+        let axon = Axon::new(self.addr.ip(), self.addr.port());
+        self.server.publish_axon(chain, netuid, axon).await
+    }
+
+    /// The hash of its TLS key, if that is kept.
+    pub(super) fn tls_key_pin(&self) -> Option<TlsKeyPin> {
+        self.server.tls_key_pin()
     }
 
     pub(super) fn axon(&self) -> QuicAxonInfo {

@@ -90,9 +90,9 @@ impl Lifecycle {
     pub(super) async fn stop(&self, shared: &Shared) -> bool {
         let Some(running) = self.take() else { return false };
         let until = Instant::now() + shared.config.shutdown_grace();
-        running.begin_to_stop(Stop { until, reason: CloseReason::ServerShutdown });
-        // Packets of new connections are not answered from here on.
+        // Packets of new connections are not answered from here on: whoever is sent away must not come back to be cut off.
         running.endpoint.set_server_config(None);
+        running.begin_to_stop(Stop { until, reason: CloseReason::ServerShutdown });
         // Each connection keeps to `until` by itself; this is for those that are still in their TLS handshake.
         let _ = timeout_at(until, running.all_gone()).await;
         cut_off(&running, CloseReason::ServerShutdown);
