@@ -9,4 +9,5 @@ mod permits;
 mod pins;
 mod published;
 mod readme;
+mod signers;
 mod world;
