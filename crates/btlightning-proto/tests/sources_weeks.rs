@@ -264,14 +264,14 @@ fn a_clock_that_jumps_passes_and_never_shuts_out() {
     let decision = subnet.refresh();
     assert_eq!((decision.mode, decision.allowed.len()), (Mode::Enforcing, 9));
 
-    // Back to 1970, and put right: what was seen looks old, so everybody passes.
+    // Back to 1970, and put right: nothing has become old.
     let mut subnet = Subnet::enforcing();
     let right = subnet.now;
     subnet.now = 0;
     assert_eq!(subnet.refresh().mode, Mode::Enforcing);
     subnet.connected.clear();
     subnet.now = right;
-    assert_eq!(subnet.refresh().mode, Mode::Learning);
+    assert_eq!(subnet.refresh().mode, Mode::Enforcing);
 
     // Ahead for good: no address stays young for as long as the clock was wrong.
     let mut subnet = Subnet::enforcing();
@@ -280,6 +280,46 @@ fn a_clock_that_jumps_passes_and_never_shuts_out() {
     subnet.now -= 365 * DAY;
     subnet.connected.clear();
     assert_eq!(subnet.pass(15 * DAY).mode, Mode::Learning);
+}
+
+#[test]
+fn a_start_with_a_clock_that_is_not_set_goes_on_where_it_ended() {
+    let mut subnet = Subnet::enforcing();
+    let right = subnet.now;
+    let written = subnet.roster.record();
+    subnet.restart(0);
+    subnet.now = 5;
+    assert_eq!(subnet.roster.permits_age_secs(subnet.now), Some(0));
+    let decision = subnet.roster.decide(subnet.now);
+    assert_eq!((decision.mode, decision.allowed.len()), (Mode::Enforcing, 9));
+    assert_eq!(subnet.roster.record(), written, "what was seen is not brought back to 1970");
+
+    // It learns as always: of one with four addresses the one seen least recently goes, not the new one.
+    for place in 2..6 {
+        subnet.now += 60;
+        assert_eq!(subnet.connects(3, place), Observed::Learned);
+        assert!(subnet.lets_in(ip(3, place)));
+    }
+    assert!(!subnet.lets_in(ip(3, 1)));
+    // And it forgets as always, by the time that goes by.
+    subnet.connected.clear();
+    subnet.chain_answers = false;
+    assert_eq!(subnet.pass(7 * DAY - HOUR).mode, Mode::Enforcing);
+    assert_eq!(subnet.pass(2 * HOUR).reason, Reason::PermitsTooOld);
+    subnet.chain_answers = true;
+    assert_eq!(subnet.pass(6 * DAY).mode, Mode::Enforcing);
+    assert_eq!(subnet.pass(2 * DAY).reason, Reason::CoverageTooLow);
+
+    // Set while the program runs: what was learned meanwhile has about the right stamps.
+    let mut subnet = Subnet::enforcing();
+    subnet.restart(0);
+    subnet.now = 5;
+    subnet.pass(HOUR);
+    assert_eq!(subnet.connects(3, 2), Observed::Learned);
+    subnet.now = right + 2 * HOUR;
+    subnet.chain_answers = false;
+    let decision = subnet.refresh();
+    assert_eq!((decision.mode, decision.allowed.len()), (Mode::Enforcing, 10));
 }
 
 #[test]

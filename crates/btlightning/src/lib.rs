@@ -19,6 +19,7 @@
 
 pub mod client;
 mod compat;
+mod draft;
 pub mod error;
 mod limits;
 #[cfg(feature = "subtensor")]

@@ -24,3 +24,7 @@ pub const HOTKEYS_MAX: usize = 4096;
 
 /// The most addresses that a [`Roster`] keeps of one hotkey; a newer one takes the place of the one seen least recently.
 pub const ADDRESSES_PER_HOTKEY_MAX: usize = 4;
+
+/// A clock that reads less, in Unix seconds, has not been set: 2025-01-01. Machines without one of their own start in
+/// 1970.
+pub const CLOCK_SECS_MIN: u64 = 1_735_689_600;

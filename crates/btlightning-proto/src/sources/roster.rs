@@ -6,7 +6,10 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ADDRESSES_PER_HOTKEY_MAX, HOTKEYS_MAX, HotkeyRecord, RosterPolicy, RosterRecord, SeenAddress};
+use super::{
+    ADDRESSES_PER_HOTKEY_MAX, CLOCK_SECS_MIN, HOTKEYS_MAX, HotkeyRecord, RosterPolicy, RosterRecord,
+    SeenAddress,
+};
 use crate::identity::Hotkey;
 
 /// Remembers where permitted hotkeys were seen, and decides whether others are turned away.
@@ -23,6 +26,8 @@ use crate::identity::Hotkey;
 /// - An empty list of permits, or one without any stake, changes nothing: it is what a failing chain looks like.
 /// - A clock that jumps ahead makes addresses old, and then everybody passes; put right, it finds them as they were. One
 ///   that jumps back makes them young. Neither empties an enforced list.
+/// - A clock that is not set ([`CLOCK_SECS_MIN`]) makes nothing old or young: the roster goes on as it was, counting from
+///   the latest time that it knows of.
 /// - At most [`HOTKEYS_MAX`] hotkeys are remembered, about 300 bytes each.
 #[derive(Debug, Clone)]
 pub struct Roster {
@@ -31,8 +36,10 @@ pub struct Roster {
     learned_secs: u64,
     permitted_at: Option<u64>,
     known: BTreeMap<Hotkey, Known>,
-    /// The last reading of the clock.
+    /// The last time.
     clock: Option<u64>,
+    /// What the clock read then, if it was not set.
+    unset: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -132,6 +139,7 @@ impl Roster {
             permitted_at: None,
             known: BTreeMap::new(),
             clock: None,
+            unset: None,
         }
     }
 
@@ -172,7 +180,7 @@ impl Roster {
     /// Takes note of who holds a permit, and of their stakes in whatever unit. Says whether it did: a list without
     /// stake changes nothing. Of a hotkey that is named twice, the higher stake counts.
     pub fn permitted(&mut self, list: &[(Hotkey, u64)], now: u64) -> bool {
-        self.advance(now);
+        let now = self.advance(now);
         if list.iter().all(|(_, stake)| *stake == 0) {
             return false;
         }
@@ -199,7 +207,7 @@ impl Roster {
 
     /// Takes note that `hotkey` has proven itself from `ip`, which must be an address that it receives packets at.
     pub fn observe(&mut self, hotkey: &Hotkey, ip: IpAddr, now: u64) -> Observed {
-        self.advance(now);
+        let now = self.advance(now);
         let ip = ip.to_canonical();
         if ip.is_unspecified() || ip.is_multicast() {
             return Observed::Ignored;
@@ -224,7 +232,7 @@ impl Roster {
     /// Takes note of connections that live: validators hold theirs for weeks, without another handshake. Addresses that
     /// the hotkey has not proven itself from are passed over; a connection may have been moved there by others.
     pub fn present(&mut self, connections: &[(Hotkey, IpAddr)], now: u64) {
-        self.advance(now);
+        let now = self.advance(now);
         for (hotkey, ip) in connections {
             let ip = ip.to_canonical();
             let known = self.known.get_mut(hotkey).filter(|known| known.lost_at.is_none());
@@ -237,7 +245,7 @@ impl Roster {
 
     /// Decides who passes from now on.
     pub fn decide(&mut self, now: u64) -> Decision {
-        self.advance(now);
+        let now = self.advance(now);
         self.forget_the_lost(now);
         let mut decision = self.look(now);
         decision.reason = self.reason(&decision, now);
@@ -251,6 +259,7 @@ impl Roster {
 
     /// Every address, of permitted hotkeys and of those that lost their permit not long ago.
     pub fn entries(&self, now: u64) -> impl Iterator<Item = SourceEntry> + '_ {
+        let now = self.time(now);
         self.known.iter().flat_map(move |(hotkey, known)| {
             known.addresses.iter().map(move |seen| SourceEntry {
                 hotkey: *hotkey,
@@ -269,12 +278,12 @@ impl Roster {
 
     /// How long ago it was told who holds a permit, in seconds.
     pub fn permits_age_secs(&self, now: u64) -> Option<u64> {
-        self.permitted_at.map(|at| now.saturating_sub(at))
+        self.permitted_at.map(|at| self.time(now).saturating_sub(at))
     }
 
     fn reason(&self, seen: &Decision, now: u64) -> Reason {
-        let Some(age) = self.permits_age_secs(now) else { return Reason::NoPermits };
-        if age > self.policy.permits_age_secs_max {
+        let Some(at) = self.permitted_at else { return Reason::NoPermits };
+        if now.saturating_sub(at) > self.policy.permits_age_secs_max {
             return Reason::PermitsTooOld;
         }
         let wanted = match self.mode {
@@ -319,16 +328,39 @@ impl Roster {
         }
     }
 
-    /// Takes note of the time. Where the clock went back, what it said before is brought back, too: a stamp ahead of
-    /// the clock would never grow old.
-    fn advance(&mut self, now: u64) {
-        let went_on = self.clock.filter(|last| *last <= now);
-        self.clock = Some(now);
-        let Some(last) = went_on else { return self.bring_back(now) };
-        if self.permitted_at.is_some() {
-            let step = (now - last).min(LEARNING_STEP_SECS_MAX);
-            self.learned_secs = self.learned_secs.saturating_add(step);
+    /// Takes note of the time, and says what it is. Where the clock went back, what it said before is brought back, too:
+    /// a stamp ahead of the clock would never grow old.
+    fn advance(&mut self, reading: u64) -> u64 {
+        let now = self.time(reading);
+        self.unset = (reading < CLOCK_SECS_MIN).then_some(reading);
+        match self.clock.replace(now) {
+            Some(last) if last <= now => {
+                if self.permitted_at.is_some() {
+                    let step = (now - last).min(LEARNING_STEP_SECS_MAX);
+                    self.learned_secs = self.learned_secs.saturating_add(step);
+                }
+            }
+            _ => self.bring_back(now),
         }
+        now
+    }
+
+    /// What a clock says that reads so. One that is not set only says how much time goes by.
+    fn time(&self, reading: u64) -> u64 {
+        if reading >= CLOCK_SECS_MIN {
+            return reading;
+        }
+        let Some(last) = self.clock else { return reading.max(self.latest()) };
+        let step = self.unset.map_or(0, |before| reading.saturating_sub(before));
+        last.saturating_add(step)
+    }
+
+    /// The latest stamp.
+    fn latest(&self) -> u64 {
+        let seen = self.known.values().flat_map(|known| {
+            known.addresses.iter().map(|seen| seen.first_seen.max(seen.last_seen)).chain(known.lost_at)
+        });
+        seen.chain(self.permitted_at).max().unwrap_or(0)
     }
 
     fn bring_back(&mut self, now: u64) {

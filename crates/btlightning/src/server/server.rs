@@ -19,6 +19,8 @@ use super::published::{
     ValidatorPermitResolver, from_async, from_streaming, from_sync,
 };
 use super::shared::Shared;
+#[cfg(feature = "subtensor")]
+use super::subnet::AxonSigner;
 use crate::error::Result;
 use crate::signing::{Signer, Sr25519Signer};
 use crate::transport::close::printable;
@@ -203,6 +205,11 @@ impl LightningServer {
     #[cfg(feature = "subtensor")]
     pub(super) fn signer(&self) -> Option<Arc<dyn Signer>> {
         self.shared.signer.get()
+    }
+
+    #[cfg(feature = "subtensor")]
+    pub(super) fn axon_signer(&self) -> &AxonSigner {
+        &self.shared.axon_signer
     }
 
     /// Answers requests named `name` with `handler`, from now on. Hands out the handler that the name had before,

@@ -23,6 +23,8 @@ use super::hush::Hush;
 use super::learned::Learned;
 use super::policy::{Allowed, Permits, Sources};
 use super::published::{HandshakeObserver, SourceAddressResolver, ValidatorPermitResolver};
+#[cfg(feature = "subtensor")]
+use super::subnet::AxonSigner;
 use crate::Hotkey;
 use crate::error::Result;
 use crate::signing::Signer;
@@ -54,6 +56,8 @@ pub(super) struct Shared {
     /// In force instead of `sources`, if it is set.
     pub(super) learned: Setting<Learned>,
     pub(super) signer: Setting<dyn Signer>,
+    #[cfg(feature = "subtensor")]
+    pub(super) axon_signer: AxonSigner,
     pub(super) permit_resolver: Setting<dyn ValidatorPermitResolver>,
     pub(super) source_resolver: Setting<dyn SourceAddressResolver>,
     pub(super) observer: Setting<dyn HandshakeObserver>,
@@ -99,6 +103,8 @@ impl Shared {
             sources: Sources::default(),
             learned: Setting::default(),
             signer: Setting::default(),
+            #[cfg(feature = "subtensor")]
+            axon_signer: AxonSigner::default(),
             permit_resolver: Setting::default(),
             source_resolver: Setting::default(),
             observer: Setting::default(),

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use btlightning_chain::chain::Chain;
@@ -17,6 +17,7 @@ use super::published::ValidatorPermitResolver;
 use super::server::LightningServer;
 use crate::Hotkey;
 use crate::error::{LightningError, Result};
+use crate::signing::Signer;
 
 /// Stakes that were read longer ago than this, and than two intervals of the watch, are not told as if they were today's.
 const STALE_AFTER: Duration = Duration::from_secs(60 * 60);
@@ -142,16 +143,40 @@ impl LightningServer {
         }
     }
 
-    /// Publishes for this server's hotkey, signed by its signer.
+    /// Publishes for this server's hotkey, signed by its signer. All publishers of a server ask that one call at a time.
     ///
     /// # Errors
     /// [`PublishError::Signer`] if there is no signer yet, or if the server's own hotkey is not valid.
     pub fn publisher(&self, chain: &Chain, netuid: u16) -> std::result::Result<Publisher, PublishError> {
         let failed = |reason: String| PublishError::Signer { reason };
         let hotkey = self.hotkey().map_err(|error| failed(format!("the server's own hotkey: {error}")))?;
-        let signer = self.signer().ok_or_else(|| failed("no miner signer configured".to_owned()))?;
-        let signer =
-            HotkeySigner::new(hotkey, move |payload| signer.sign(payload).map_err(|error| error.to_string()));
+        let signer = self.axon_signer().current(hotkey, || self.signer());
+        let signer = signer.ok_or_else(|| failed("no miner signer configured".to_owned()))?;
         Ok(Publisher::new(chain, netuid, signer))
+    }
+}
+
+/// The server's signer as publishers ask it: the same for all of them, so that they take turns.
+#[derive(Default)]
+pub(super) struct AxonSigner(Mutex<Option<(Arc<dyn Signer>, HotkeySigner)>>);
+
+impl AxonSigner {
+    /// That of the signer which `set` says the server has now.
+    fn current(&self, hotkey: Hotkey, set: impl FnOnce() -> Option<Arc<dyn Signer>>) -> Option<HotkeySigner> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let signer = set()?;
+        if let Some((asked, turns)) = &*kept
+            && Arc::ptr_eq(asked, &signer)
+        {
+            return Some(turns.clone());
+        }
+        let asked = signer.clone();
+        let turns =
+            HotkeySigner::new(hotkey, move |payload| asked.sign(payload).map_err(|error| error.to_string()));
+        let before = kept.replace((signer, turns.clone()));
+        // Dropped with the lock free again: it is somebody else's code.
+        drop(kept);
+        drop(before);
+        Some(turns)
     }
 }

@@ -1,14 +1,15 @@
 //! A server's TLS key: made for one start, or kept in a file so that clients can know it in advance.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
 
 use btlightning_proto::identity::TlsKeyPin;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use tracing::{info, warn};
 
+use crate::draft::Draft;
 use crate::error::{LightningError, Result};
 
 /// The most that is read of a key file, in bytes. A P-256 key in PEM takes 241.
@@ -106,14 +107,11 @@ fn warn_if_others_can_read(_file: &File, _path: &Path) -> io::Result<()> {
 
 /// Makes the file at `path`, unless one is there.
 fn create(path: &Path, text: &str) -> io::Result<()> {
-    let draft = Draft::beside(path)?;
-    let mut file = new_file(&draft.0)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    match fs::hard_link(&draft.0, path) {
+    let draft = Draft::write(path, text.as_bytes())?;
+    match draft.link(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
         // Some file systems have no hard links. A rename would replace a file that was made just now.
-        Err(_) if !path.exists() => fs::rename(&draft.0, path)?,
+        Err(_) if !path.exists() => draft.replace(path)?,
         linked => linked?,
     }
     #[cfg(unix)]
@@ -121,38 +119,10 @@ fn create(path: &Path, text: &str) -> io::Result<()> {
     Ok(())
 }
 
-fn new_file(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
-}
-
 fn directory(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    }
-}
-
-/// The path of a file that is not finished. Removed when this is dropped.
-struct Draft(PathBuf);
-
-impl Draft {
-    fn beside(path: &Path) -> io::Result<Self> {
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(io::Error::other)?;
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{:016x}.new", u64::from_ne_bytes(random)));
-        Ok(Self(directory(path).join(name)))
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        // Renamed away, or never made: then there is nothing to remove.
-        let _ = fs::remove_file(&self.0);
     }
 }
 

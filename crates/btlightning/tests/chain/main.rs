@@ -10,5 +10,6 @@ mod permits;
 mod pins;
 mod published;
 mod readme;
+mod signers;
 mod starting;
 mod world;

@@ -42,7 +42,8 @@ impl LearnedSourcesBuilder {
     /// The file belongs to one subnet of one chain, `netuid` and the hash of the chain's `genesis` block. Its directory
     /// must be there. It is JSON of at most 4 MiB, replaced as a whole (readable by its owner alone): within 10 s of
     /// what is learned, at each refresh, and when the server stops. One that cannot be read, or that is of another
-    /// subnet, chain or version, is renamed and logged, and learning begins anew.
+    /// subnet, chain or version, is renamed and logged, and learning begins anew. Nothing is written while the machine's
+    /// clock reads a time before 2025, which would make all that is noted look old at the next start.
     #[cfg(feature = "sources-file")]
     pub fn file(mut self, path: impl Into<std::path::PathBuf>, netuid: u16, genesis: [u8; 32]) -> Self {
         self.file = Some(SourcesFile::new(path.into(), netuid, genesis));
@@ -119,13 +120,16 @@ impl LearnedSourcesBuilder {
     /// [`Config`](crate::LightningError::Config) names the setting that is out of its bounds; or when the file's
     /// directory is not there, or a file that is of no use cannot be renamed.
     pub fn build(self) -> Result<LearnedSources> {
+        self.build_by(Clock::start())
+    }
+
+    pub(super) fn build_by(self, clock: Clock) -> Result<LearnedSources> {
         self.check()?;
         let (file, record, saves) = self.read()?;
         let mut roster = match record {
             Some(record) => Roster::restore(self.policy, record),
             None => Roster::new(self.policy),
         };
-        let clock = Clock::start();
         let in_force = InForce::from(roster.decide(clock.unix_secs()));
         Ok(LearnedSources(Arc::new(Learned {
             visitors: Visitors::new(self.visitors),

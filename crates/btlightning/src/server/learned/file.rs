@@ -1,14 +1,15 @@
 //! The file that a learned list is kept in.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use btlightning_proto::sources::RosterRecord;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use crate::draft::{self, Draft};
 use crate::error::{LightningError, Result};
 use crate::transport::close::printable_within;
 use crate::util::unix_timestamp_secs;
@@ -72,7 +73,7 @@ impl SourcesFile {
         Self { path, netuid, genesis: format!("0x{digits}") }
     }
 
-    /// Reads the list. A file that is of no use is renamed.
+    /// Reads the list. A file that is of no use is renamed; unfinished ones that were left behind are removed.
     ///
     /// # Errors
     /// `Config` when there can be no such file, or one that is of no use cannot be renamed: it would be overwritten.
@@ -85,6 +86,7 @@ impl SourcesFile {
                 directory.display()
             )));
         }
+        draft::remove_stale(directory, &self.path);
         let why = match fs::metadata(&self.path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Content::Nothing),
             // To open a pipe would wait for its other end.
@@ -115,13 +117,8 @@ impl SourcesFile {
         let written = Written { version: VERSION, netuid: *netuid, genesis, saved_at, roster: record };
         let mut json = serde_json::to_vec(&written)?;
         json.push(b'\n');
-        // Not another process's, which may keep a list of its own by mistake.
-        let temporary = self.beside(&format!(".{}.tmp", std::process::id()));
-        let replaced = write_new(&temporary, &json).and_then(|()| fs::rename(&temporary, path));
-        if replaced.is_err() {
-            let _ = fs::remove_file(&temporary);
-        }
-        replaced?;
+        // Others may keep a list of their own there by mistake.
+        Draft::write(path, &json)?.replace(path)?;
         sync_directory(self.directory())
     }
 
@@ -178,21 +175,6 @@ impl SourcesFile {
     }
 }
 
-/// Writes a file that was not there, readable by its owner alone, and waits until it is on the disk.
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
 /// Waits until the new name is on the disk, too.
 #[cfg(unix)]
 fn sync_directory(directory: &Path) -> io::Result<()> {
@@ -207,6 +189,7 @@ fn sync_directory(_: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv6Addr};
+    use std::time::{Duration, SystemTime};
 
     use btlightning_proto::sources::{
         ADDRESSES_PER_HOTKEY_MAX, HOTKEYS_MAX, HotkeyRecord, Mode, SeenAddress,
@@ -345,12 +328,61 @@ mod tests {
         let directory = Directory::new("sources-file-fails");
         let file = file(&directory);
         file.write(&record(1, 1), 7).unwrap();
-        // Somebody has the name of the temporary file, and it is a directory with something in it.
-        let taken = file.beside(&format!(".{}.tmp", std::process::id()));
-        fs::create_dir(&taken).unwrap();
-        fs::write(taken.join("x"), "").unwrap();
-        file.write(&record(2, 2), 7).unwrap_err();
-        let Ok(Content::Record(read)) = file.read() else { panic!("not read") };
+        // A name that leaves no room for one beside it.
+        let long = SourcesFile::new(directory.path().join("x".repeat(250)), 2, GENESIS);
+        fs::rename(&file.path, &long.path).unwrap();
+        long.write(&record(2, 2), 7).unwrap_err();
+        let Ok(Content::Record(read)) = long.read() else { panic!("not read") };
         assert_eq!(read, record(1, 1));
+
+        // What was written and cannot be put in place is not left behind.
+        fs::create_dir(&file.path).unwrap();
+        file.write(&record(2, 2), 7).unwrap_err();
+        assert_eq!(names(&directory), ["sources.json".to_owned(), "x".repeat(250)]);
+    }
+
+    #[test]
+    fn of_many_that_write_one_file_each_writes_it_whole() {
+        let directory = Directory::new("sources-file-many");
+        let file = file(&directory);
+        std::thread::scope(|scope| {
+            for hotkeys in 1..=8 {
+                let file = &file;
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        file.write(&record(hotkeys * 20, 4), 7).unwrap();
+                        let Ok(Content::Record(_)) = file.read() else { panic!("not whole") };
+                    }
+                });
+            }
+        });
+        assert_eq!(names(&directory), ["sources.json"]);
+    }
+
+    #[test]
+    fn what_a_machine_left_behind_when_it_stopped_is_removed() {
+        let directory = Directory::new("sources-file-stale");
+        let file = file(&directory);
+        let make = |name: &str, age_secs| {
+            let made = File::create(directory.path().join(name)).unwrap();
+            made.set_modified(SystemTime::now() - Duration::from_secs(age_secs)).unwrap();
+        };
+        let day = 24 * 3600;
+        make("sources.json.0123456789abcdef.new", day);
+        // Somebody is writing it, or it is somebody else's.
+        let kept = [
+            "sources.json.fedcba9876543210.new",
+            "sources.json.0123456789abcdeF.new",
+            "sources.json.0123456789abcde.new",
+            "sources.json.0123456789abcdef.new.old",
+            "other.json.0123456789abcdef.new",
+        ];
+        make(kept[0], 0);
+        kept[1..].iter().for_each(|name| make(name, day));
+        fs::create_dir(directory.path().join("sources.json.0000000000000000.new")).unwrap();
+        assert!(matches!(file.read(), Ok(Content::Nothing)));
+        let mut expected: Vec<_> = kept.into_iter().chain(["sources.json.0000000000000000.new"]).collect();
+        expected.sort_unstable();
+        assert_eq!(names(&directory), expected);
     }
 }

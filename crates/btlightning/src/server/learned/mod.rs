@@ -16,10 +16,11 @@ mod visitors;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
-use btlightning_proto::sources::{Decision, Mode, Observed, Reason, Roster, SourceEntry};
+use btlightning_proto::sources::{CLOCK_SECS_MIN, Decision, Mode, Observed, Reason, Roster, SourceEntry};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -223,8 +224,17 @@ impl Learned {
     fn save(&self) {
         let Some(file) = &self.file else { return };
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let record = self.roster().record();
-        match file.write(&record, self.clock.unix_secs()) {
+        let saved = match self.clock.unix_secs() {
+            // What was learned in 1970 would take the place of what a later start can use.
+            now if now < CLOCK_SECS_MIN => {
+                Err(io::Error::other(format!("the clock is not set, it reads {now} s after 1970")))
+            }
+            now => {
+                let record = self.roster().record();
+                file.write(&record, now)
+            }
+        };
+        match saved {
             Ok(()) => self.saves().succeeded(),
             Err(error) => {
                 let words = self.saves().failed(&error);
@@ -289,29 +299,89 @@ impl InForce {
     }
 }
 
-/// The wall clock as it was at the beginning, and steady from there on: whoever sets the clock while the program runs
-/// makes no address old.
+/// The wall clock as it was when it was first seen to be set, and steady from there on: whoever sets the clock while the
+/// program runs makes no address old.
 struct Clock {
-    unix_secs: u64,
-    since: Instant,
+    wall: fn() -> u64,
+    begun: OnceLock<(u64, Instant)>,
 }
 
 impl Clock {
     fn start() -> Self {
-        Self { unix_secs: unix_timestamp_secs(), since: Instant::now() }
+        Self::of(unix_timestamp_secs)
     }
 
+    /// Of a wall clock that reads Unix seconds.
+    fn of(wall: fn() -> u64) -> Self {
+        let clock = Self { wall, begun: OnceLock::new() };
+        clock.unix_secs();
+        clock
+    }
+
+    /// Before [`CLOCK_SECS_MIN`] as long as the wall clock is not set, as on a machine that has just started.
     fn unix_secs(&self) -> u64 {
-        self.unix_secs.saturating_add(self.since.elapsed().as_secs())
+        if let Some((unix_secs, since)) = self.begun.get() {
+            return unix_secs.saturating_add(since.elapsed().as_secs());
+        }
+        let unix_secs = (self.wall)();
+        if unix_secs >= CLOCK_SECS_MIN {
+            let _ = self.begun.set((unix_secs, Instant::now()));
+        }
+        unix_secs
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
 
     use super::*;
     use crate::testing::lines;
+
+    #[test]
+    fn a_clock_that_is_set_late_is_steady_from_then_on() {
+        static WALL: AtomicU64 = AtomicU64::new(5);
+        let clock = Clock::of(|| WALL.load(Ordering::Relaxed));
+        assert_eq!(clock.unix_secs(), 5);
+        WALL.store(CLOCK_SECS_MIN, Ordering::Relaxed);
+        assert!((CLOCK_SECS_MIN..CLOCK_SECS_MIN + 60).contains(&clock.unix_secs()));
+        WALL.store(5, Ordering::Relaxed);
+        assert!((CLOCK_SECS_MIN..CLOCK_SECS_MIN + 60).contains(&clock.unix_secs()));
+    }
+
+    #[cfg(feature = "sources-file")]
+    #[test]
+    fn nothing_is_saved_while_the_clock_is_not_set() {
+        static WALL: AtomicU64 = AtomicU64::new(0);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("sources.json");
+        let start = |wall| {
+            WALL.store(wall, Ordering::Relaxed);
+            let builder = LearnedSources::builder(|| None).learning_time_min(Duration::ZERO);
+            builder.file(&path, 2, [1; 32]).build_by(Clock::of(|| WALL.load(Ordering::Relaxed))).unwrap()
+        };
+        let hotkey = Hotkey::from_public_key([1; 32]).unwrap();
+        let sources = start(CLOCK_SECS_MIN);
+        sources.0.permitted(&[(hotkey, 1)]);
+        sources.0.observe(&hotkey, "192.0.2.1".parse().unwrap());
+        sources.0.save();
+        let written = std::fs::read(&path).unwrap();
+
+        let sources = start(5);
+        assert_eq!(sources.status().mode, Mode::Enforcing, "as the file says");
+        sources.0.observe(&hotkey, "192.0.2.2".parse().unwrap());
+        let said = lines(|| sources.0.save());
+        assert_eq!(said, ["WARN learned sources: not saved: the clock is not set, it reads 5 s after 1970"]);
+        assert_eq!(std::fs::read(&path).unwrap(), written);
+        assert!(sources.status().last_error.unwrap().contains("the clock is not set"));
+
+        // Set meanwhile, a day later.
+        WALL.store(CLOCK_SECS_MIN + 24 * 3600, Ordering::Relaxed);
+        sources.0.save();
+        let status = start(CLOCK_SECS_MIN + 24 * 3600).status();
+        assert_eq!((status.mode, status.addresses, status.last_error), (Mode::Enforcing, 2, None));
+    }
 
     #[test]
     fn the_log_says_who_passes_from_when_on_and_why() {
