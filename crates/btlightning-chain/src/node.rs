@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use crate::chain::{Backend, ChainConfig};
 use crate::chain_head::Attentive;
 use crate::error::{ChainError, NodeError};
+use crate::runtimes::{Counting, Runtimes};
 use crate::words::printable;
 
 /// Hash of a block.
@@ -60,9 +61,10 @@ impl Node {
         endpoint: &str,
         config: &ChainConfig,
         subxt: PolkadotConfig,
+        runtimes: Runtimes,
     ) -> Result<Self, NodeError> {
         let after = config.connect_timeout;
-        timeout(after, Self::connect_unbounded(endpoint, config, subxt))
+        timeout(after, Self::connect_unbounded(endpoint, config, subxt, runtimes))
             .await
             .unwrap_or(Err(NodeError::TimedOut { doing: CONNECTING, after }))
     }
@@ -71,8 +73,9 @@ impl Node {
         endpoint: &str,
         config: &ChainConfig,
         subxt: PolkadotConfig,
+        runtimes: Runtimes,
     ) -> Result<Self, NodeError> {
-        let (client, socket, driver) = client(endpoint, config, subxt).await?;
+        let (client, socket, driver) = client(endpoint, config, subxt, runtimes).await?;
         Ok(Self { client, endpoint: shown(endpoint), since: SystemTime::now(), socket, _driver: driver })
     }
 
@@ -102,17 +105,19 @@ async fn client<T: subxt::Config>(
     endpoint: &str,
     config: &ChainConfig,
     subxt: T,
+    runtimes: Runtimes,
 ) -> Result<(OnlineClient<T>, Arc<Client>, Option<AbortOnDrop>), NodeError> {
     let socket = Arc::new(open(endpoint, config).await?);
     let rpc = RpcClient::new(Arc::clone(&socket));
     let (client, driver) = match choose(&rpc, config.backend).await? {
         Chosen::Legacy => {
+            let rpc = RpcClient::new(Counting::new(Arc::clone(&socket), runtimes));
             let backend = LegacyBackend::builder().build(rpc);
             (OnlineClient::from_backend_with_config(subxt, Arc::new(backend)).await, None)
         }
         Chosen::ChainHead => {
-            let (backend, mut driver) =
-                ChainHeadBackend::builder().build(RpcClient::new(Attentive::new(Arc::clone(&socket))));
+            let rpc = RpcClient::new(Attentive::new(Arc::clone(&socket), runtimes));
+            let (backend, mut driver) = ChainHeadBackend::builder().build(rpc);
             let task = tokio::spawn(async move { while driver.next().await.is_some() {} });
             let driver = AbortOnDrop(task.abort_handle());
             (OnlineClient::from_backend_with_config(subxt, Arc::new(backend)).await, Some(driver))
@@ -128,7 +133,7 @@ pub(crate) async fn standalone_client<T: subxt::Config>(
     subxt: T,
 ) -> Result<OnlineClient<T>, NodeError> {
     let after = config.connect_timeout;
-    let (client, _socket, driver) = timeout(after, client(endpoint, config, subxt))
+    let (client, _socket, driver) = timeout(after, client(endpoint, config, subxt, Runtimes::not_counted()))
         .await
         .unwrap_or(Err(NodeError::TimedOut { doing: CONNECTING, after }))?;
     std::mem::forget(driver);

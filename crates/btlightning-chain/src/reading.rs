@@ -44,8 +44,6 @@ pub(crate) struct Reading {
     pub(crate) metagraph: Metagraph,
     /// Whether there is such a subnet at all.
     pub(crate) exists: bool,
-    /// Version of the runtime at the block.
-    pub(crate) spec_version: u32,
     /// The TLS keys that are published at the block; `None` if they were not asked for, or not told.
     pub(crate) tls_keys: Option<HashMap<Hotkey, TlsKeyPin>>,
 }
@@ -100,7 +98,7 @@ async fn unbounded(
         TlsKeys::Read => published_keys(&at, netuid, call).await,
         TlsKeys::Leave => None,
     };
-    Ok(Reading { metagraph, exists, spec_version: at.spec_version(), tls_keys })
+    Ok(Reading { metagraph, exists, tls_keys })
 }
 
 /// The TLS keys at the block. That they cannot be read is no reason to do without the neurons.
