@@ -421,6 +421,10 @@ impl fmt::Debug for Chain {
 
 /// A client of the caller's own for one node, without fail-over; what [`Metagraph::sync`] takes.
 ///
+/// Of a node that offers `chainHead` methods only, the blocks are followed by a task of the runtime that this is called
+/// on. It lives as long as the connection does, which may be longer than the client. Metadata is kept of every runtime
+/// version that the node names.
+///
 /// [`Metagraph::sync`]: crate::metagraph::Metagraph::sync
 ///
 /// # Errors

@@ -13,7 +13,9 @@ use subxt::ext::jsonrpsee::client_transport::ws::{Url, WsTransportClientBuilder}
 use subxt::ext::jsonrpsee::core::client::{Client, Error as RpcError, async_client::PingConfig};
 use subxt::rpcs::{self, RpcClient};
 use subxt::{OnlineClient, PolkadotConfig};
-use tokio::task::AbortHandle;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use crate::chain::{Backend, ChainConfig};
@@ -143,12 +145,15 @@ pub(crate) async fn standalone_client<T: subxt::Config>(
 async fn open(endpoint: &str, config: &ChainConfig) -> Result<Client, NodeError> {
     let unreachable = |reason: String| NodeError::Unreachable { reason: printable(reason) };
     let url = Url::parse(endpoint).map_err(|err| unreachable(err.to_string()))?;
-    let (sender, receiver) = WsTransportClientBuilder::default()
+    let transport = WsTransportClientBuilder::default()
         .connection_timeout(config.connect_timeout)
         .max_request_size(REQUEST_BYTES_MAX)
         .max_response_size(RESPONSE_BYTES_MAX)
-        .build(url)
+        // The first target counts as one: a node has no say in who is asked in its place, and over what.
+        .max_redirections(1);
+    let (sender, receiver) = apart(transport.build(url))
         .await
+        .ok_or_else(|| unreachable("connecting was broken off".to_owned()))?
         .map_err(|err| unreachable(err.to_string()))?;
     let ping = PingConfig::new().ping_interval(PING_INTERVAL).inactive_limit(SILENCE_MAX).max_failures(1);
     Ok(Client::builder()
@@ -158,6 +163,26 @@ async fn open(endpoint: &str, config: &ChainConfig) -> Result<Client, NodeError>
         .max_buffer_capacity_per_subscription(NOTIFICATIONS_MAX)
         .enable_ws_ping(ping)
         .build_with_tokio(sender, receiver))
+}
+
+/// Runs `work` on a thread where it may block, as the transport does while it looks up a name. `None` if it panicked or
+/// the runtime is shutting down. Dropping the future ends the work as soon as it does not block.
+async fn apart<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    let runtime = Handle::current();
+    let (mut sender, outcome) = oneshot::channel();
+    spawn_blocking(move || {
+        runtime.block_on(async move {
+            tokio::select! {
+                biased;
+                () = sender.closed() => {}
+                done = work => {
+                    // Whoever left meanwhile does not want it.
+                    let _ = sender.send(done);
+                }
+            }
+        });
+    });
+    outcome.await.ok()
 }
 
 /// Answer of `rpc_methods`.
@@ -285,5 +310,35 @@ fn socket_fault(doing: &'static str, err: &RpcError) -> NodeError {
         }
         RpcError::Call(_) => NodeError::Refused { doing, reason },
         _ => NodeError::Lost { doing, reason },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const AMPLE: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn what_blocks_its_thread_does_not_block_the_runtime() {
+        let (go, may_go) = mpsc::channel();
+        let blocking = apart(async move { may_go.recv_timeout(AMPLE) });
+        let (blocked, ()) = tokio::join!(blocking, async { go.send(7).unwrap() });
+        assert_eq!(blocked, Some(Ok(7)));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_ends() {
+        let (held, is_held) = oneshot::channel::<()>();
+        let mut work = Box::pin(apart(async move {
+            std::future::pending::<()>().await;
+            drop(held);
+        }));
+        std::future::poll_fn(|cx| std::task::Poll::Ready(work.as_mut().poll(cx).is_pending())).await;
+        drop(work);
+        assert!(timeout(AMPLE, is_held).await.unwrap().is_err());
+        assert_eq!(apart(async { panic!("as subxt might") }).await, None::<()>);
     }
 }
