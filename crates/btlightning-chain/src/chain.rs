@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use crate::error::{ChainError, EndpointFailure, NodeError};
 use crate::network::{FINNEY_GENESIS, Network};
 use crate::node::{BlockHash, Node, shown, standalone_client};
+use crate::runtimes::Runtimes;
 
 /// Which methods of a node are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -105,8 +106,8 @@ struct State {
     /// Of the node that answered first.
     genesis: Option<BlockHash>,
     subxt: PolkadotConfig,
-    /// The runtime versions whose metadata is kept in `subxt`, as far as is known.
-    spec_versions: Vec<u32>,
+    /// Those whose metadata is kept in `subxt`.
+    runtimes: Runtimes,
     answered_at: Option<SystemTime>,
     failures_in_a_row: u32,
     last_error: Option<ChainError>,
@@ -150,7 +151,7 @@ impl Chain {
             next: 0,
             genesis: None,
             subxt: fresh_subxt_config(),
-            spec_versions: Vec::new(),
+            runtimes: Runtimes::counted(),
             answered_at: None,
             failures_in_a_row: 0,
             last_error: None,
@@ -246,6 +247,7 @@ impl Chain {
                 .into()),
                 Err(_) => Err(NodeError::TimedOut { doing: "for the whole operation", after }.into()),
             };
+            self.inner.bound_metadata();
             match result {
                 Err(ChainError::Node(error)) => {
                     self.inner.failed(&node, &error, fresh);
@@ -315,8 +317,11 @@ impl Inner {
         let mut failures = Vec::new();
         for index in (first..first + count).map(|index| index % count) {
             let endpoint = &self.config.endpoints[index];
-            let subxt = self.lock().subxt.clone();
-            let connected = Node::connect(endpoint, &self.config, subxt).await;
+            let (subxt, runtimes) = {
+                let state = self.lock();
+                (state.subxt.clone(), state.runtimes.clone())
+            };
+            let connected = Node::connect(endpoint, &self.config, subxt, runtimes).await;
             match connected.and_then(|node| self.same_chain(node)) {
                 Ok(node) => {
                     tracing::info!(endpoint = node.endpoint, "connected to the chain");
@@ -376,6 +381,17 @@ impl Inner {
         }
     }
 
+    /// Bounds the metadata that is kept. The connection keeps it, too, so the next operation gets a new one.
+    fn bound_metadata(&self) {
+        let mut state = self.lock();
+        if state.runtimes.are_many() {
+            state.forget_metadata();
+            if matches!(state.link, Link::Up(_)) {
+                state.link = Link::Down;
+            }
+        }
+    }
+
     fn answered(&self, node: &Node) {
         let mut state = self.lock();
         // Not before: a node that says which chain it belongs to, and no more, must not shut the others out.
@@ -385,31 +401,10 @@ impl Inner {
     }
 }
 
-/// The most runtime versions whose metadata is kept, some megabytes each. Upgrades come every few weeks.
-const SPEC_VERSIONS_MAX: usize = 4;
-
 impl State {
     fn forget_metadata(&mut self) {
         self.subxt = fresh_subxt_config();
-        self.spec_versions.clear();
-    }
-}
-
-impl Chain {
-    /// Bounds the metadata that is kept. The connection keeps it, too, so the next operation gets a new one.
-    pub(crate) fn met_runtime(&self, spec_version: u32) {
-        let mut state = self.inner.lock();
-        if state.spec_versions.contains(&spec_version) {
-            return;
-        }
-        state.spec_versions.push(spec_version);
-        if state.spec_versions.len() > SPEC_VERSIONS_MAX {
-            state.forget_metadata();
-            state.link = match std::mem::replace(&mut state.link, Link::Down) {
-                Link::Up(_) => Link::Down,
-                other => other,
-            };
-        }
+        self.runtimes = Runtimes::counted();
     }
 }
 
@@ -425,6 +420,10 @@ impl fmt::Debug for Chain {
 }
 
 /// A client of the caller's own for one node, without fail-over; what [`Metagraph::sync`] takes.
+///
+/// Of a node that offers `chainHead` methods only, the blocks are followed by a task of the runtime that this is called
+/// on. It lives as long as the connection does, which may be longer than the client. Metadata is kept of every runtime
+/// version that the node names.
 ///
 /// [`Metagraph::sync`]: crate::metagraph::Metagraph::sync
 ///

@@ -14,16 +14,22 @@ use subxt::rpcs::client::{RawRpcFuture, RawRpcSubscription, RawValue, RpcClientT
 use subxt::rpcs::{Error, UserError};
 use tokio::sync::oneshot;
 
+use crate::runtimes::{Runtimes, TooMany};
+use crate::words::printable;
+
 const CALL: &str = "chainHead_v1_call";
 const FOLLOW: &str = "chainHead_v1_follow";
 /// Ends of operations that are kept for a call whose first answer is still on its way; the last ones only.
 const ENDS_MAX: usize = 256;
+/// Nodes name their operations by numbers or by a few random letters.
+const OPERATION_BYTES_MAX: usize = 128;
 /// As a node's own code for a failed runtime call.
 const CALL_FAILED: i32 = 4003;
 
 /// An RPC client that tells of `chainHead` calls that failed.
 pub(crate) struct Attentive<C> {
     client: C,
+    runtimes: Runtimes,
     operations: Arc<Mutex<Operations>>,
 }
 
@@ -39,8 +45,8 @@ struct Operations {
 }
 
 impl<C> Attentive<C> {
-    pub(crate) fn new(client: C) -> Self {
-        Self { client, operations: Arc::default() }
+    pub(crate) fn new(client: C, runtimes: Runtimes) -> Self {
+        Self { client, runtimes, operations: Arc::default() }
     }
 }
 
@@ -57,7 +63,11 @@ impl<C: RpcClientT> RpcClientT for Attentive<C> {
         Box::pin(async move {
             let begun = request.await?;
             let Some(operation) = operation_begun(&begun) else { return Ok(begun) };
-            match end_of(&self.operations, operation).await {
+            let end = match is_kept(&operation) {
+                true => end_of(&self.operations, operation).await,
+                false => Err("the operation's name is too long".to_owned()),
+            };
+            match end {
                 Ok(()) => Ok(begun),
                 Err(message) => Err(Error::User(UserError { code: CALL_FAILED, message, data: None })),
             }
@@ -76,7 +86,8 @@ impl<C: RpcClientT> RpcClientT for Attentive<C> {
         }
         Box::pin(async move {
             let RawRpcSubscription { stream, id } = subscription.await?;
-            let listener = Listener(Arc::clone(&self.operations));
+            let operations = Arc::clone(&self.operations);
+            let listener = Listener { operations, runtimes: self.runtimes.clone() };
             let stream = stream.map(move |event| event.map(|event| listener.hear(event))).boxed();
             Ok(RawRpcSubscription { stream, id })
         })
@@ -91,6 +102,11 @@ fn operation_begun(answer: &RawValue) -> Option<String> {
         operation_id: String,
     }
     serde_json::from_str::<Begun>(answer.get()).ok().map(|begun| begun.operation_id)
+}
+
+/// Whether the name of an operation is short enough to be kept.
+fn is_kept(operation: &str) -> bool {
+    operation.len() <= OPERATION_BYTES_MAX
 }
 
 /// Not bounded in time; who calls is.
@@ -114,31 +130,42 @@ fn lock(operations: &Mutex<Operations>) -> MutexGuard<'_, Operations> {
 }
 
 /// Hears the events of one subscription. When it ends, nobody waits for its operations any longer.
-struct Listener(Arc<Mutex<Operations>>);
+struct Listener {
+    operations: Arc<Mutex<Operations>>,
+    runtimes: Runtimes,
+}
 
 impl Listener {
     /// Takes note of `event`, and gives what subxt is to hear.
     fn hear(&self, event: Box<RawValue>) -> Box<RawValue> {
         let Ok(heard) = serde_json::from_str::<Event>(event.get()) else { return event };
         match heard {
-            Event::OperationCallDone { operation_id } => self.ended(operation_id, Ok(())),
-            Event::OperationError { operation_id, error } => self.ended(operation_id, Err(error)),
+            Event::OperationCallDone { operation_id, output } => match self.runtimes.hear(output) {
+                Ok(()) => self.ended(operation_id, Ok(())),
+                Err(TooMany) => return self.failed(operation_id, TooMany::REASON, event),
+            },
+            Event::OperationError { operation_id, error } => self.ended(operation_id, Err(printable(error))),
             Event::OperationInaccessible { operation_id } => {
-                let error = "the block cannot be accessed any more";
-                // subxt knows errors of storage operations, and lets this end pass.
-                let said = serde_json::json!({
-                    "event": "operationError", "operationId": operation_id, "error": error,
-                });
-                self.ended(operation_id, Err(error.into()));
-                return serde_json::value::to_raw_value(&said).unwrap_or(event);
+                return self.failed(operation_id, "the block cannot be accessed any more", event);
             }
             Event::Stop => self.forget(),
         }
         event
     }
 
+    /// Ends the operation with an error, which is also what subxt hears instead of `event`: of the ends that are bad it
+    /// knows the errors of storage operations only, and lets others pass.
+    fn failed(&self, operation: String, error: &str, event: Box<RawValue>) -> Box<RawValue> {
+        let said = serde_json::json!({ "event": "operationError", "operationId": operation, "error": error });
+        self.ended(operation, Err(error.into()));
+        serde_json::value::to_raw_value(&said).unwrap_or(event)
+    }
+
     fn ended(&self, operation: String, end: End) {
-        let mut operations = lock(&self.0);
+        if !is_kept(&operation) {
+            return;
+        }
+        let mut operations = lock(&self.operations);
         if let Some(waiting) = operations.waiting.remove(&operation) {
             // Whoever gave up meanwhile does not hear it.
             let _ = waiting.send(end);
@@ -151,7 +178,7 @@ impl Listener {
     }
 
     fn forget(&self) {
-        *lock(&self.0) = Operations::default();
+        *lock(&self.operations) = Operations::default();
     }
 }
 
@@ -165,8 +192,38 @@ impl Drop for Listener {
 #[derive(serde::Deserialize)]
 #[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
 enum Event {
-    OperationCallDone { operation_id: String },
+    OperationCallDone { operation_id: String, output: String },
     OperationError { operation_id: String, error: String },
     OperationInaccessible { operation_id: String },
     Stop,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listener() -> Listener {
+        Listener { operations: Arc::default(), runtimes: Runtimes::counted() }
+    }
+
+    fn hear(listener: &Listener, event: &serde_json::Value) {
+        let event = serde_json::value::to_raw_value(event).unwrap();
+        assert_eq!(listener.hear(event.clone()).get(), event.get());
+    }
+
+    #[tokio::test]
+    async fn a_node_does_not_choose_how_much_is_kept_of_its_words() {
+        let listener = listener();
+        let event = |operation: &str, error: &str| serde_json::json!({ "event": "operationError", "operationId": operation, "error": error });
+        hear(&listener, &event(&"x".repeat(129), "no"));
+        assert!(lock(&listener.operations).ended.is_empty());
+        let id = "x".repeat(128);
+        hear(&listener, &event(&id, &"a\nb".repeat(1 << 20)));
+        let error = end_of(&listener.operations, id).await.unwrap_err();
+        assert!(error.chars().count() < 300 && !error.contains('\n'), "{error}");
+        for operation in 0..2 * ENDS_MAX {
+            hear(&listener, &event(&operation.to_string(), "no"));
+        }
+        assert_eq!(lock(&listener.operations).ended.len(), ENDS_MAX);
+    }
 }

@@ -28,6 +28,15 @@ pub(crate) fn check(types: &PortableRegistry, id: u32) -> Result<(), &'static st
 struct Cost {
     bytes: u64,
     steps: u64,
+    /// How many levels of types there are within.
+    height: u32,
+}
+
+impl Cost {
+    /// The cost of what wraps it in one more level.
+    fn wrapped(self, bytes: u64) -> Self {
+        Self { bytes, steps: self.steps.saturating_add(1), height: self.height.saturating_add(1) }
+    }
 }
 
 struct Measure<'a> {
@@ -42,6 +51,10 @@ impl Measure<'_> {
             return Err("type is nested too deep");
         }
         match self.known.get(&id) {
+            // It may stand deeper here than where it was measured.
+            Some(Some(cost)) if depth.saturating_add(cost.height) > DEPTH_MAX => {
+                return Err("type is nested too deep");
+            }
             Some(Some(cost)) => return Ok(*cost),
             Some(None) => return Err("type contains itself"),
             None => {}
@@ -61,38 +74,43 @@ impl Measure<'_> {
             }
             TypeDef::Tuple(tuple) => self.sum(tuple.fields.iter().map(|field| field.id), depth),
             TypeDef::Variant(variant) => {
-                let mut all = Cost { bytes: u64::MAX, steps: 0 };
+                let mut all = Cost { bytes: u64::MAX, steps: 0, height: 0 };
                 for variant in &variant.variants {
                     let one = self.sum(variant.fields.iter().map(|field| field.ty.id), depth)?;
-                    all = Cost { bytes: all.bytes.min(one.bytes), steps: all.steps.max(one.steps) };
+                    all = Cost {
+                        bytes: all.bytes.min(one.bytes),
+                        steps: all.steps.max(one.steps),
+                        height: all.height.max(one.height),
+                    };
                 }
                 let bytes = if variant.variants.is_empty() { 0 } else { all.bytes };
-                Ok(Cost { bytes: bytes.saturating_add(1), steps: all.steps.saturating_add(1) })
+                Ok(Cost { bytes: bytes.saturating_add(1), steps: all.steps.saturating_add(1), ..all })
             }
             TypeDef::Sequence(sequence) => {
                 let element = self.element(sequence.type_param.id, depth)?;
-                Ok(Cost { bytes: 1, steps: element.steps.saturating_add(1) })
+                Ok(element.wrapped(1))
             }
             TypeDef::Array(array) => {
                 let element = self.element(array.type_param.id, depth)?;
                 let bytes = element.bytes.saturating_mul(array.len.into());
-                Ok(Cost { bytes, steps: element.steps.saturating_add(1) })
+                Ok(element.wrapped(bytes))
             }
             TypeDef::Compact(compact) => {
-                self.cost(compact.type_param.id, depth)?;
-                Ok(Cost { bytes: 1, steps: 1 })
+                let inner = self.cost(compact.type_param.id, depth)?;
+                Ok(Cost { bytes: 1, steps: 1, height: inner.height.saturating_add(1) })
             }
-            TypeDef::Primitive(_) | TypeDef::BitSequence(_) => Ok(Cost { bytes: 1, steps: 1 }),
+            TypeDef::Primitive(_) | TypeDef::BitSequence(_) => Ok(Cost { bytes: 1, steps: 1, height: 0 }),
         }
     }
 
     fn sum(&mut self, ids: impl Iterator<Item = u32>, depth: u32) -> Result<Cost, &'static str> {
-        let mut sum = Cost { bytes: 0, steps: 1 };
+        let mut sum = Cost { bytes: 0, steps: 1, height: 0 };
         for id in ids {
             let one = self.cost(id, depth)?;
             sum = Cost {
                 bytes: sum.bytes.saturating_add(one.bytes),
                 steps: sum.steps.saturating_add(one.steps),
+                height: sum.height.max(one.height.saturating_add(1)),
             };
         }
         Ok(sum)

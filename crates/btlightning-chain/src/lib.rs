@@ -21,6 +21,7 @@ mod layout;
 mod neurons;
 mod node;
 mod reading;
+mod runtimes;
 mod words;
 
 pub use subxt;

@@ -137,7 +137,6 @@ impl Chain {
             if block < seen { Err(NodeError::Behind { block, seen }.into()) } else { Ok(read) }
         });
         let read = read.await?;
-        self.met_runtime(read.spec_version);
         if read.exists { Ok(read) } else { Err(ChainError::NoSuchSubnet { netuid }) }
     }
 }

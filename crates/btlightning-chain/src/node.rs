@@ -13,12 +13,15 @@ use subxt::ext::jsonrpsee::client_transport::ws::{Url, WsTransportClientBuilder}
 use subxt::ext::jsonrpsee::core::client::{Client, Error as RpcError, async_client::PingConfig};
 use subxt::rpcs::{self, RpcClient};
 use subxt::{OnlineClient, PolkadotConfig};
-use tokio::task::AbortHandle;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use crate::chain::{Backend, ChainConfig};
 use crate::chain_head::Attentive;
 use crate::error::{ChainError, NodeError};
+use crate::runtimes::{Counting, Runtimes};
 use crate::words::printable;
 
 /// Hash of a block.
@@ -60,9 +63,10 @@ impl Node {
         endpoint: &str,
         config: &ChainConfig,
         subxt: PolkadotConfig,
+        runtimes: Runtimes,
     ) -> Result<Self, NodeError> {
         let after = config.connect_timeout;
-        timeout(after, Self::connect_unbounded(endpoint, config, subxt))
+        timeout(after, Self::connect_unbounded(endpoint, config, subxt, runtimes))
             .await
             .unwrap_or(Err(NodeError::TimedOut { doing: CONNECTING, after }))
     }
@@ -71,8 +75,9 @@ impl Node {
         endpoint: &str,
         config: &ChainConfig,
         subxt: PolkadotConfig,
+        runtimes: Runtimes,
     ) -> Result<Self, NodeError> {
-        let (client, socket, driver) = client(endpoint, config, subxt).await?;
+        let (client, socket, driver) = client(endpoint, config, subxt, runtimes).await?;
         Ok(Self { client, endpoint: shown(endpoint), since: SystemTime::now(), socket, _driver: driver })
     }
 
@@ -102,17 +107,19 @@ async fn client<T: subxt::Config>(
     endpoint: &str,
     config: &ChainConfig,
     subxt: T,
+    runtimes: Runtimes,
 ) -> Result<(OnlineClient<T>, Arc<Client>, Option<AbortOnDrop>), NodeError> {
     let socket = Arc::new(open(endpoint, config).await?);
     let rpc = RpcClient::new(Arc::clone(&socket));
     let (client, driver) = match choose(&rpc, config.backend).await? {
         Chosen::Legacy => {
+            let rpc = RpcClient::new(Counting::new(Arc::clone(&socket), runtimes));
             let backend = LegacyBackend::builder().build(rpc);
             (OnlineClient::from_backend_with_config(subxt, Arc::new(backend)).await, None)
         }
         Chosen::ChainHead => {
-            let (backend, mut driver) =
-                ChainHeadBackend::builder().build(RpcClient::new(Attentive::new(Arc::clone(&socket))));
+            let rpc = RpcClient::new(Attentive::new(Arc::clone(&socket), runtimes));
+            let (backend, mut driver) = ChainHeadBackend::builder().build(rpc);
             let task = tokio::spawn(async move { while driver.next().await.is_some() {} });
             let driver = AbortOnDrop(task.abort_handle());
             (OnlineClient::from_backend_with_config(subxt, Arc::new(backend)).await, Some(driver))
@@ -128,7 +135,7 @@ pub(crate) async fn standalone_client<T: subxt::Config>(
     subxt: T,
 ) -> Result<OnlineClient<T>, NodeError> {
     let after = config.connect_timeout;
-    let (client, _socket, driver) = timeout(after, client(endpoint, config, subxt))
+    let (client, _socket, driver) = timeout(after, client(endpoint, config, subxt, Runtimes::not_counted()))
         .await
         .unwrap_or(Err(NodeError::TimedOut { doing: CONNECTING, after }))?;
     std::mem::forget(driver);
@@ -138,12 +145,15 @@ pub(crate) async fn standalone_client<T: subxt::Config>(
 async fn open(endpoint: &str, config: &ChainConfig) -> Result<Client, NodeError> {
     let unreachable = |reason: String| NodeError::Unreachable { reason: printable(reason) };
     let url = Url::parse(endpoint).map_err(|err| unreachable(err.to_string()))?;
-    let (sender, receiver) = WsTransportClientBuilder::default()
+    let transport = WsTransportClientBuilder::default()
         .connection_timeout(config.connect_timeout)
         .max_request_size(REQUEST_BYTES_MAX)
         .max_response_size(RESPONSE_BYTES_MAX)
-        .build(url)
+        // The first target counts as one: a node has no say in who is asked in its place, and over what.
+        .max_redirections(1);
+    let (sender, receiver) = apart(transport.build(url))
         .await
+        .ok_or_else(|| unreachable("connecting was broken off".to_owned()))?
         .map_err(|err| unreachable(err.to_string()))?;
     let ping = PingConfig::new().ping_interval(PING_INTERVAL).inactive_limit(SILENCE_MAX).max_failures(1);
     Ok(Client::builder()
@@ -153,6 +163,26 @@ async fn open(endpoint: &str, config: &ChainConfig) -> Result<Client, NodeError>
         .max_buffer_capacity_per_subscription(NOTIFICATIONS_MAX)
         .enable_ws_ping(ping)
         .build_with_tokio(sender, receiver))
+}
+
+/// Runs `work` on a thread where it may block, as the transport does while it looks up a name. `None` if it panicked or
+/// the runtime is shutting down. Dropping the future ends the work as soon as it does not block.
+async fn apart<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    let runtime = Handle::current();
+    let (mut sender, outcome) = oneshot::channel();
+    spawn_blocking(move || {
+        runtime.block_on(async move {
+            tokio::select! {
+                biased;
+                () = sender.closed() => {}
+                done = work => {
+                    // Whoever left meanwhile does not want it.
+                    let _ = sender.send(done);
+                }
+            }
+        });
+    });
+    outcome.await.ok()
 }
 
 /// Answer of `rpc_methods`.
@@ -280,5 +310,35 @@ fn socket_fault(doing: &'static str, err: &RpcError) -> NodeError {
         }
         RpcError::Call(_) => NodeError::Refused { doing, reason },
         _ => NodeError::Lost { doing, reason },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const AMPLE: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn what_blocks_its_thread_does_not_block_the_runtime() {
+        let (go, may_go) = mpsc::channel();
+        let blocking = apart(async move { may_go.recv_timeout(AMPLE) });
+        let (blocked, ()) = tokio::join!(blocking, async { go.send(7).unwrap() });
+        assert_eq!(blocked, Some(Ok(7)));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_ends() {
+        let (held, is_held) = oneshot::channel::<()>();
+        let mut work = Box::pin(apart(async move {
+            std::future::pending::<()>().await;
+            drop(held);
+        }));
+        std::future::poll_fn(|cx| std::task::Poll::Ready(work.as_mut().poll(cx).is_pending())).await;
+        drop(work);
+        assert!(timeout(AMPLE, is_held).await.unwrap().is_err());
+        assert_eq!(apart(async { panic!("as subxt might") }).await, None::<()>);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use btlightning_proto::identity::{Hotkey, TlsKeyPin};
 use subxt::client::OnlineClientAtBlock;
 use subxt::error::StorageError;
-use subxt::ext::frame_decode::storage::{IntoEncodableValues, StorageTypeInfo};
+use subxt::ext::frame_decode::storage::{IntoEncodableValues, StorageInfo, StorageTypeInfo};
 use subxt::ext::futures::{StreamExt, TryStreamExt, stream};
 use subxt::ext::scale_decode::DecodeAsType;
 use subxt::{OnlineClient, PolkadotConfig};
@@ -44,8 +44,6 @@ pub(crate) struct Reading {
     pub(crate) metagraph: Metagraph,
     /// Whether there is such a subnet at all.
     pub(crate) exists: bool,
-    /// Version of the runtime at the block.
-    pub(crate) spec_version: u32,
     /// The TLS keys that are published at the block; `None` if they were not asked for, or not told.
     pub(crate) tls_keys: Option<HashMap<Hotkey, TlsKeyPin>>,
 }
@@ -100,7 +98,7 @@ async fn unbounded(
         TlsKeys::Read => published_keys(&at, netuid, call).await,
         TlsKeys::Leave => None,
     };
-    Ok(Reading { metagraph, exists, spec_version: at.spec_version(), tls_keys })
+    Ok(Reading { metagraph, exists, tls_keys })
 }
 
 /// The TLS keys at the block. That they cannot be read is no reason to do without the neurons.
@@ -177,6 +175,23 @@ async fn stake(at: &AtBlock, netuid: u16, hotkey: [u8; 32], call: Duration) -> R
 
 pub(crate) const PALLET: &str = "SubtensorModule";
 
+/// What a storage entry is made of, if keys and values of those types can be dealt with at a bounded cost.
+pub(crate) fn storage_info<'a>(
+    at: &'a AtBlock,
+    name: &'static str,
+    doing: &'static str,
+) -> Result<StorageInfo<'a, u32>, ChainError> {
+    let metadata = at.metadata_ref();
+    let missing = |_| ChainError::NotInRuntime { spec_version: at.spec_version(), what: name };
+    let info = metadata.storage_info(PALLET, name).map_err(missing)?;
+    let types = info.keys.iter().map(|key| key.key_id).chain([info.value_id]);
+    for id in types {
+        layout::check(metadata.types(), id)
+            .map_err(|why| NodeError::Garbage { doing, reason: why.to_owned() })?;
+    }
+    Ok(info)
+}
+
 /// The value of a storage entry, if there is one at these keys.
 pub(crate) async fn entry<T: DecodeAsType>(
     at: &AtBlock,
@@ -187,11 +202,7 @@ pub(crate) async fn entry<T: DecodeAsType>(
     const DOING: &str = "for a storage value";
     let metadata = at.metadata_ref();
     let garbage = |reason: String| NodeError::Garbage { doing: DOING, reason: printable(reason) };
-    let missing = || ChainError::NotInRuntime { spec_version: at.spec_version(), what: name };
-    let info = metadata.storage_info(PALLET, name).map_err(|_| missing())?;
-    for key in info.keys.iter() {
-        layout::check(metadata.types(), key.key_id).map_err(|why| garbage(why.into()))?;
-    }
+    let info = storage_info(at, name, DOING)?;
     let key = subxt::ext::frame_decode::storage::encode_storage_key_with_info(
         PALLET,
         name,

@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 
 use proptest::prelude::*;
 use scale_info::{
-    Path, PortableRegistry, PortableRegistryBuilder, Type, TypeDefArray, TypeDefCompact, TypeDefComposite,
-    TypeDefPrimitive, TypeDefSequence, TypeDefTuple,
+    Field, Path, PortableRegistry, PortableRegistryBuilder, Type, TypeDefArray, TypeDefCompact,
+    TypeDefComposite, TypeDefPrimitive, TypeDefSequence, TypeDefTuple, TypeDefVariant, Variant,
     build::{FieldsBuilder, NamedFields, UnnamedFields},
     form::PortableForm,
 };
@@ -211,6 +211,10 @@ impl Types {
     }
 }
 
+fn unnamed(id: u32) -> Vec<Field<PortableForm>> {
+    vec![Field::new(None, id.into(), None, vec![])]
+}
+
 #[test]
 fn a_runtime_that_adds_fields_is_still_understood() {
     let mut types = Types::new();
@@ -367,5 +371,31 @@ proptest! {
                 let _ = decode_stored::<[u8; 32]>(14, "Keys", bytes);
             }
         }
+    }
+}
+
+#[test]
+fn what_was_measured_already_counts_with_all_its_depth() {
+    let nested = |levels: u32| {
+        let mut types = Types::new();
+        let mut rungs = vec![types.add(TypeDefPrimitive::U8)];
+        for _ in 0..levels {
+            let inner = rungs[rungs.len() - 1];
+            let variant = Variant::new("Rung".to_owned(), unnamed(inner), 0, vec![]);
+            rungs.push(types.add(TypeDefVariant::new(vec![variant])));
+        }
+        // The flattest comes first, so each finds the one within it measured.
+        let variants = rungs
+            .iter()
+            .zip(0..)
+            .map(|(&rung, index)| Variant::new(format!("Of{index}"), unnamed(rung), index, vec![]));
+        let ladder = types.add(TypeDefVariant::new(variants.collect::<Vec<_>>()));
+        (types.finish(), ladder)
+    };
+    let (types, ladder) = nested(31);
+    assert_eq!(layout::check(&types, ladder), Ok(()));
+    for levels in [32, 200] {
+        let (types, ladder) = nested(levels);
+        assert_eq!(layout::check(&types, ladder), Err("type is nested too deep"), "{levels}");
     }
 }

@@ -6,6 +6,7 @@
 use scale_info::{TypeDef, TypeDefPrimitive as Primitive};
 use subxt::Metadata;
 use subxt::ext::codec::Encode;
+use subxt::ext::frame_decode::extrinsics::ExtrinsicTypeInfo;
 use subxt::ext::scale_encode::{self, EncodeAsFields, FieldIter, TypeResolver};
 use subxt::transactions::Payload;
 
@@ -63,7 +64,10 @@ impl ServeCall {
         self.name
     }
 
-    /// Whether the call means the same by `metadata`, and what is signed with it can be encoded by it.
+    /// Whether the call means the same by `metadata`, and what is signed and sent with it can be encoded by it.
+    ///
+    /// # Panics
+    /// For metadata that does not say what extrinsics are extended by.
     pub(super) fn is_known_to(&self, metadata: &Metadata) -> bool {
         let Some(pallet) = metadata.pallet_by_name(PALLET) else { return false };
         let Some(call) = pallet.call_variant_by_name(self.name) else { return false };
@@ -79,11 +83,13 @@ impl ServeCall {
             _ => false,
         };
         let extensions = metadata.extrinsic().transaction_extensions_to_use_for_encoding();
-        let mut extension_types = extensions.flat_map(|one| [one.extra_ty(), one.additional_ty()]);
+        let extension_types = extensions.flat_map(|one| [one.extra_ty(), one.additional_ty()]);
+        let Ok(signature) = metadata.extrinsic_signature_info() else { return false };
+        let mut types = extension_types.chain([signature.address_id, signature.signature_id]);
         (pallet.call_index(), call.index) == (PALLET_INDEX, self.index)
             && are_plain
             && is_rest_known
-            && extension_types.all(|id| layout::check(metadata.types(), id).is_ok())
+            && types.all(|id| layout::check(metadata.types(), id).is_ok())
     }
 }
 

@@ -12,7 +12,7 @@ use crate::error::ChainError;
 use crate::metagraph::NEURONS_MAX;
 use crate::neurons::decode_value;
 use crate::node::within;
-use crate::reading::{AtBlock, PALLET};
+use crate::reading::{AtBlock, PALLET, storage_info};
 
 /// The algorithm byte of a [`TlsKeyPin`]. The chain interprets none, and no list of them is kept, so this is one that
 /// counting from 0 or 1 does not come to.
@@ -76,8 +76,13 @@ pub(crate) async fn tls_key_pins(
     call: Duration,
 ) -> Result<HashMap<Hotkey, TlsKeyPin>, ChainError> {
     const DOING: &str = "for the TLS keys of a subnet";
+    match storage_info(at, ENTRY, DOING) {
+        Ok(_) => {}
+        Err(ChainError::NotInRuntime { .. }) => return Ok(HashMap::new()),
+        Err(err) => return Err(err),
+    }
     let address = subxt::dynamic::storage::<(u16, [u8; 32]), subxt::dynamic::Value>(PALLET, ENTRY);
-    let Ok(entry) = at.storage().entry(address) else { return Ok(HashMap::new()) };
+    let entry = within(call, DOING, async { at.storage().entry(address) }).await?;
     let mut entries = within(call, DOING, entry.iter((netuid,))).await?;
     let (mut pins, mut seen) = (HashMap::new(), 0);
     while let Some(entry) = within(call, DOING, async { entries.next().await.transpose() }).await? {

@@ -47,29 +47,34 @@ impl Extrinsic {
         let call_timeout = chain.config().call_timeout;
         let account = AccountId32(*signer.hotkey().as_bytes());
         let call = ServeCall::new(netuid, wanted);
-        let (at, nonce) = chain
+        let unsignable = |err: ExtrinsicError| ChainError::from(fault(DOING, err));
+        // Whatever depends on the metadata is done within, where a panic is the node's fault.
+        let (mut signable, payload, nonce) = chain
             .run(|client| {
-                let account = &account;
+                let (account, call) = (&account, &call);
                 async move {
                     let at = Head::Finalized.at(&client, call_timeout).await?;
                     let best = Head::Best.at(&client, call_timeout).await?;
                     let nonce = nonce(&best, account, call_timeout).await?;
-                    Ok((at, nonce))
+                    if !call.is_known_to(at.metadata_ref()) {
+                        return Err(not_in_runtime(&at, call.name()));
+                    }
+                    let params = DefaultExtrinsicParamsBuilder::<PolkadotConfig>::new()
+                        .nonce(nonce)
+                        .mortal_from_unchecked(MORTALITY, at.block_number(), at.block_hash())
+                        .build();
+                    // Version 4, which every runtime takes: what is signed begins with the call, and with nothing of the
+                    // node's choosing.
+                    let mut signable =
+                        at.tx().create_v4_signable_offline(call, params).map_err(unsignable)?;
+                    let payload = signable.signer_payload().map_err(unsignable)?;
+                    // With no signature yet, to see that it can be put together with one.
+                    let none = MultiSignature::Sr25519([0; 64]);
+                    signable.sign_with_account_and_signature(account, &none).map_err(unsignable)?;
+                    Ok((signable, payload, nonce))
                 }
             })
             .await?;
-        if !call.is_known_to(at.metadata_ref()) {
-            return Err(not_in_runtime(&at, call.name()).into());
-        }
-        let params = DefaultExtrinsicParamsBuilder::<PolkadotConfig>::new()
-            .nonce(nonce)
-            .mortal_from_unchecked(MORTALITY, at.block_number(), at.block_hash())
-            .build();
-        let unsignable = |err: ExtrinsicError| ChainError::from(fault(DOING, err));
-        let tx = at.tx();
-        // Version 4, which every runtime takes: what is signed begins with the call, and with nothing of the node's choosing.
-        let mut signable = tx.create_v4_signable_offline(&call, params).map_err(unsignable)?;
-        let payload = signable.signer_payload().map_err(unsignable)?;
         let signature = MultiSignature::Sr25519(signer.sign(payload, signer_timeout).await?);
         let signed = signable.sign_with_account_and_signature(&account, &signature).map_err(unsignable)?;
         Ok(Self { bytes: signed.into_encoded(), nonce })

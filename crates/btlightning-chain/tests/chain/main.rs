@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod failing;
+mod hostile_metadata;
 mod other_runtimes;
 mod publishing;
 mod reading;

@@ -4,7 +4,7 @@ use btlightning_chain::chain::Backend;
 use btlightning_chain::error::ChainError;
 use btlightning_testkit::chain::{Chain, RuntimeOptions};
 
-use crate::subnet::{NETUID, asking, asking_by, populated, read_at, summary};
+use crate::subnet::{AMPLE, NETUID, asking, asking_by, populated, read_at, summary};
 
 type Change = fn(&mut RuntimeOptions);
 
@@ -63,6 +63,57 @@ async fn metadata_of_a_few_runtime_versions_is_kept_and_no_more() {
     assert_eq!(chain.requests().count("rpc_methods"), 2);
     assert_eq!(chain.node().connections(), 1);
     assert_eq!(ours.status().last_error, None);
+}
+
+#[tokio::test]
+async fn metadata_is_bounded_whatever_is_asked_and_comes_of_it() {
+    // What is asked once a connection.
+    let first = [(Backend::Legacy, "chain_getBlockHash"), (Backend::ChainHead, "chainSpec_v1_genesisHash")];
+    for (backend, first) in first {
+        let chain = populated(Chain::builder()).await;
+        let ours = asking_by(backend, chain.url());
+        for spec_version in 400..409 {
+            chain.upgrade_runtime(spec_version);
+            if spec_version % 2 == 0 {
+                ours.tls_key_pins(NETUID).await.unwrap();
+                continue;
+            }
+            let failing = ours.run(|client| async move {
+                client.at_current_block().await.unwrap();
+                Err::<(), _>(ChainError::NoSuchSubnet { netuid: NETUID })
+            });
+            assert_eq!(failing.await, Err(ChainError::NoSuchSubnet { netuid: NETUID }));
+        }
+        assert_eq!(chain.requests().count(first), 2, "{backend:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_names_one_version_after_another_is_not_believed() {
+    for backend in [Backend::Legacy, Backend::ChainHead] {
+        let chain = &populated(Chain::builder()).await;
+        let ours = asking_by(backend, chain.url());
+        // One operation, in which the node is asked again and again.
+        let met = ours.run(|client| async move {
+            for spec_version in 400..500 {
+                chain.upgrade_runtime(spec_version);
+                loop {
+                    match client.at_current_block().await {
+                        Ok(at) if at.spec_version() == spec_version => break,
+                        // Followers hear of it a little later.
+                        Ok(_) => tokio::task::yield_now().await,
+                        Err(error) => return Ok(error.to_string()),
+                    }
+                }
+            }
+            Ok("all were believed".to_owned())
+        });
+        let error = tokio::time::timeout(AMPLE, met).await.unwrap().unwrap();
+        assert!(error.contains("one runtime version after another"), "{backend:?}: {error}");
+        assert!(chain.requests().count("Metadata_metadata_at_version") <= 8);
+        // And then all is well again.
+        assert!(ours.metagraph(NETUID).await.is_ok(), "{backend:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,12 +1,13 @@
 //! What is read: the same by every way there is.
 
 use btlightning_chain::chain::{Backend, connect_subtensor};
-use btlightning_chain::error::ChainError;
+use btlightning_chain::error::{ChainError, NodeError};
 use btlightning_chain::metagraph::{Metagraph, NeuronInfo};
 use btlightning_chain::miners::{MinerFilter, permitted_hotkeys};
 use btlightning_chain::subxt::PolkadotConfig;
 use btlightning_proto::error::LightningError;
 use btlightning_testkit::chain::{Chain, RpcMethods};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::subnet::{AMPLE, NETUID, account, asking, asking_by, neuron, populated, ss58};
 
@@ -187,6 +188,33 @@ async fn what_is_no_node_is_no_connection() {
         let Err(LightningError::Connection(reason)) = error else { panic!("{url}: connected") };
         assert!(reason.starts_with("connecting to subtensor "), "{reason}");
     }
+}
+
+#[tokio::test]
+async fn a_node_does_not_send_its_clients_elsewhere() {
+    let elsewhere = populated(Chain::builder()).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}", listener.local_addr().unwrap());
+    let found = format!("HTTP/1.1 302 Found\r\nLocation: {}\r\n\r\n", elsewhere.url());
+    let redirecting = async {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(found.as_bytes()).await.unwrap();
+            // Until the client has read it and left.
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        }
+    };
+    let ours = asking([url]);
+    let read = tokio::time::timeout(AMPLE, async {
+        tokio::select! {
+            read = ours.metagraph(NETUID) => read,
+            () = redirecting => unreachable!(),
+        }
+    });
+    let error = read.await.unwrap().unwrap_err();
+    let ChainError::NoNode(failures) = &error else { panic!("{error}") };
+    assert!(matches!(failures[0].error, NodeError::Unreachable { .. }), "{error}");
+    assert_eq!(elsewhere.requests().count("rpc_methods"), 0);
 }
 
 #[tokio::test]

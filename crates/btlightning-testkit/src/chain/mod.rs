@@ -31,7 +31,7 @@ pub use block::Hash;
 pub use extrinsic::Call;
 pub use failure::{Failure, Garbage};
 pub use handle::{Chain, ChainBuilder, ChainError};
-pub use metadata::{METADATA_VARIABLE, MetadataError};
+pub use metadata::{Hostility, METADATA_VARIABLE, MetadataError};
 pub use node::Node;
 pub use requests::Requests;
 pub use rpc::RpcMethods;

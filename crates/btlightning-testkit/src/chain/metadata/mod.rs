@@ -1,5 +1,6 @@
 //! What the runtime says of itself: the types, indices and storage keys of everything that goes over the wire.
 
+mod hostile;
 mod older;
 mod source;
 
@@ -16,6 +17,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+pub use hostile::Hostility;
 pub use source::{METADATA_VARIABLE, MetadataError};
 
 /// The metadata of one runtime.
@@ -64,6 +66,7 @@ pub(super) struct Changes {
     pub(super) missing: BTreeSet<String>,
     /// Prefixes of the names of methods whose answers are byte strings, with the answer encoded inside.
     pub(super) wrapped: Vec<&'static str>,
+    pub(super) hostility: Option<Hostility>,
 }
 
 /// The metadata as this machine has it, read once a process.
@@ -110,6 +113,9 @@ impl Metadata {
                     method.output = bytes.into();
                 }
             }
+        }
+        if let Some(hostility) = changes.hostility {
+            hostility.apply(&mut v16);
         }
         Self { v16, version }
     }

@@ -6,7 +6,7 @@ mod record;
 
 use super::{
     block::{After, Block},
-    metadata::{Changes, Metadata},
+    metadata::{Changes, Hostility, Metadata},
     state::State,
 };
 use parity_scale_codec::{Compact, Decode, DecodeAll, Encode};
@@ -28,6 +28,8 @@ pub struct RuntimeOptions {
     /// Whether the answers of the neuron and subnet APIs are byte strings with the answer inside, as those of spec 218
     /// are. No.
     pub wrap_answers_in_vec: bool,
+    /// What is wrong with the metadata. Nothing.
+    pub hostility: Option<Hostility>,
     missing: BTreeSet<String>,
 }
 
@@ -37,6 +39,7 @@ impl Default for RuntimeOptions {
             spec_version: 365,
             metadata_versions: vec![14, 15, 16],
             wrap_answers_in_vec: false,
+            hostility: None,
             missing: BTreeSet::new(),
         }
     }
@@ -86,6 +89,7 @@ impl Runtime {
         let changes = Changes {
             spec_version: Some(options.spec_version),
             missing: options.missing.clone(),
+            hostility: options.hostility,
             wrapped: if options.wrap_answers_in_vec { WRAPPED_ONCE.to_vec() } else { Vec::new() },
         };
         let unwrapped = metadata.clone();
