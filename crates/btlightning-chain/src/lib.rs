@@ -17,6 +17,7 @@ pub mod publish;
 pub mod watch;
 
 mod chain_head;
+mod config;
 mod layout;
 mod neurons;
 mod node;

@@ -18,8 +18,8 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::timeout;
 
-use crate::chain::{Backend, ChainConfig};
 use crate::chain_head::Attentive;
+use crate::config::{Backend, ChainConfig};
 use crate::error::{ChainError, NodeError};
 use crate::runtimes::{Counting, Runtimes};
 use crate::words::printable;

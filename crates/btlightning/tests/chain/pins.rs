@@ -1,8 +1,8 @@
 //! TLS keys that miners publish, and clients check.
 
 use btlightning::PeerState;
-use btlightning::metagraph::{Axon, MetagraphMonitorConfig, Published};
-use btlightning_testkit::chain::Failure;
+use btlightning::metagraph::{Axon, MetagraphMonitorConfig, Published, TLS_KEY_PIN_ALGORITHM};
+use btlightning_testkit::chain::{self as testkit, Failure};
 
 use crate::world::{
     Miner, NETUID, account, ask, chain_with, change, connected, following, neuron, ours, subnet_of, until,
@@ -45,11 +45,7 @@ async fn a_miner_announces_itself_with_its_key_and_is_found_by_it() {
 async fn a_server_with_another_key_than_the_published_one_is_turned_away() {
     let miner = Miner::start("miner").await;
     let chain = chain_with([validator("validator", 9), miner.neuron()]).await;
-    change(&chain, |subnet| {
-        let other = [vec![btlightning::metagraph::TLS_KEY_PIN_ALGORITHM], vec![7; 32]].concat();
-        subnet.by_hotkey_mut(&account("miner")).unwrap().certificate =
-            btlightning_testkit::chain::Certificate::from_call(&other);
-    });
+    publish_another_key(&chain);
     let client = following("validator", subnet_of(&chain)).await;
     let PeerState::Refused { reason, .. } = &client.peers()[0].state else { panic!("{:?}", client.peers()) };
     assert_eq!(reason.reason(), "wrong_tls_key");
@@ -84,11 +80,7 @@ async fn a_miner_that_keeps_its_key_no_longer_takes_the_pin_back() {
 async fn published_keys_count_no_longer_than_the_metagraph_is_followed() {
     let miner = Miner::start("miner").await;
     let chain = chain_with([validator("validator", 9), miner.neuron()]).await;
-    change(&chain, |subnet| {
-        let other = [vec![btlightning::metagraph::TLS_KEY_PIN_ALGORITHM], vec![7; 32]].concat();
-        subnet.by_hotkey_mut(&account("miner")).unwrap().certificate =
-            btlightning_testkit::chain::Certificate::from_call(&other);
-    });
+    publish_another_key(&chain);
     let client = following("validator", subnet_of(&chain)).await;
     assert!(connected(&client.peers()).is_empty());
     assert!(client.metagraph().unwrap().tls_keys_block.is_some());
@@ -106,4 +98,13 @@ async fn neurons_are_followed_though_their_keys_cannot_be_read() {
     ask(&client, miner.hotkey).await.unwrap();
     assert_eq!(client.metagraph().unwrap().tls_keys_block, None);
     assert!(chain.requests().count("state_getKeysPaged") > 0);
+}
+
+/// The chain says that the miner has a key that it does not have.
+fn publish_another_key(chain: &testkit::Chain) {
+    let other = [vec![TLS_KEY_PIN_ALGORITHM], vec![7; 32]].concat();
+    change(chain, |subnet| {
+        subnet.by_hotkey_mut(&account("miner")).unwrap().certificate =
+            testkit::Certificate::from_call(&other);
+    });
 }
