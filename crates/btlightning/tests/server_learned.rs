@@ -12,8 +12,10 @@ use btlightning::server::{
     SourceAllowlist, SourcesMode, SourcesReason,
 };
 use btlightning::{Hotkey, LightningError, Result};
+#[cfg(feature = "sources-file")]
+use common::eventually;
 use common::sim::World;
-use common::{Miner, Raw, client_config, config, data, eventually, hotkey, within};
+use common::{Miner, Raw, client_config, config, data, hotkey, within};
 use quinn::Endpoint;
 use tokio::time::{sleep, timeout};
 
