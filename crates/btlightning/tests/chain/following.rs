@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use btlightning::metagraph::{MetagraphMonitorConfig, MinerFilter};
-use btlightning::{CallError, LightningClientConfig, LightningError, PeerState, QuicAxonInfo};
+use btlightning::{CallError, LightningClientConfig, LightningError, PeerState};
 use btlightning_testkit::chain::{Axon, Neuron};
 use tokio::net::UdpSocket;
 
@@ -81,13 +81,11 @@ async fn miners_that_are_named_by_hand_stay_beside_those_of_the_metagraph() {
     let chain = chain_with([validator("validator", 9), listed.neuron()]).await;
     let config = LightningClientConfig { metagraph: Some(subnet_of(&chain)), ..Default::default() };
     let mut client = client("validator", config);
-    let axon = QuicAxonInfo::new(named.hotkey.to_string(), named.addr.ip().to_string(), named.addr.port(), 4);
-    within(client.initialize_connections(vec![axon])).await.unwrap();
+    within(client.initialize_connections(vec![named.axon()])).await.unwrap();
     assert_eq!(connected(&client.peers()), sorted(vec![listed.hotkey, named.hotkey]));
 
     let later = Miner::start("later").await;
-    let axon = QuicAxonInfo::new(later.hotkey.to_string(), later.addr.ip().to_string(), later.addr.port(), 4);
-    within(client.initialize_connections(vec![axon])).await.unwrap();
+    within(client.initialize_connections(vec![later.axon()])).await.unwrap();
     change(&chain, |subnet| subnet.neuron_mut(1).unwrap().axon = Some(Axon::reset()));
     client.refresh_metagraph();
     let expected = sorted(vec![later.hotkey, named.hotkey]);
@@ -193,8 +191,7 @@ async fn miners_that_are_named_by_hand_are_dialled_when_the_chain_is_not_to_be_h
     chain.node().stop().await.unwrap();
     let config = LightningClientConfig { metagraph: Some(subnet_of(&chain)), ..Default::default() };
     let mut client = client("validator", config);
-    let axon = QuicAxonInfo::new(named.hotkey.to_string(), named.addr.ip().to_string(), named.addr.port(), 4);
-    within(client.initialize_connections(vec![axon])).await.unwrap_err();
+    within(client.initialize_connections(vec![named.axon()])).await.unwrap_err();
     until(&client, |peers| connected(peers) == [named.hotkey]).await;
     assert!(client.metagraph_status().is_none());
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use btlightning::metagraph::SubnetPermits;
 use btlightning::server::{LearnedSources, PermittedStakes, SourcesMode, ValidatorPermitResolver};
-use btlightning::{LightningClient, LightningClientConfig, LightningServerConfig, PeerState, QuicAxonInfo};
+use btlightning::{LightningClient, LightningClientConfig, LightningServerConfig, PeerState};
 use btlightning_testkit::chain::Neuron;
 
 use crate::world::{
@@ -12,8 +12,21 @@ use crate::world::{
     within,
 };
 
-fn permits_required() -> LightningServerConfig {
-    LightningServerConfig::builder().require_validator_permit(true).build().unwrap()
+/// A miner that lets in whom `permits` names, once it knows that they are `count`.
+async fn letting_in(permits: SubnetPermits, count: usize) -> Miner {
+    let config = LightningServerConfig::builder().require_validator_permit(true).build().unwrap();
+    let miner = Miner::start_with("miner", config, |server| {
+        server.set_validator_permit_resolver(Box::new(permits));
+    })
+    .await;
+    // The permits are asked for when the server begins to serve.
+    within(async {
+        while miner.server.get_permitted_validator_count().await != count {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    miner
 }
 
 async fn connecting(name: &str, miner: &Miner) -> LightningClient {
@@ -24,8 +37,7 @@ async fn connecting(name: &str, miner: &Miner) -> LightningClient {
         ..Default::default()
     };
     let mut client = client(name, config);
-    let axon = QuicAxonInfo::new(miner.hotkey.to_string(), miner.addr.ip().to_string(), miner.addr.port(), 4);
-    within(client.initialize_connections(vec![axon])).await.unwrap();
+    within(client.initialize_connections(vec![miner.axon()])).await.unwrap();
     client
 }
 
@@ -34,11 +46,7 @@ async fn permits_are_gained_and_lost_with_the_chain() {
     let chain = chain_with([validator("holder", 9), neuron("hopes"), neuron("miner")]).await;
     let watch = watch(&chain);
     let permits = SubnetPermits::of(&watch);
-    let miner = Miner::start_with("miner", permits_required(), |server| {
-        server.set_validator_permit_resolver(Box::new(permits));
-    })
-    .await;
-    until_permitted(&miner, 1).await;
+    let miner = letting_in(permits, 1).await;
     let (holder, hopes) = (connecting("holder", &miner).await, connecting("hopes", &miner).await);
     ask(&holder, miner.hotkey).await.unwrap();
     assert!(connected(&hopes.peers()).is_empty());
@@ -58,11 +66,7 @@ async fn a_stake_floor_keeps_small_holders_out() {
     let chain = chain_with([validator("large", 1000), validator("small", 999), neuron("miner")]).await;
     let watch = watch(&chain);
     let permits = SubnetPermits::of(&watch).min_stake(1000);
-    let miner = Miner::start_with("miner", permits_required(), |server| {
-        server.set_validator_permit_resolver(Box::new(permits));
-    })
-    .await;
-    until_permitted(&miner, 1).await;
+    let miner = letting_in(permits, 1).await;
     let (large, small) = (connecting("large", &miner).await, connecting("small", &miner).await);
     ask(&large, miner.hotkey).await.unwrap();
     assert!(connected(&small.peers()).is_empty());
@@ -80,11 +84,7 @@ async fn a_miner_without_a_node_keeps_the_permits_it_knows() {
     let chain = chain_with([validator("holder", 9), neuron("miner")]).await;
     let watch = watch(&chain);
     let permits = SubnetPermits::of(&watch);
-    let miner = Miner::start_with("miner", permits_required(), |server| {
-        server.set_validator_permit_resolver(Box::new(permits));
-    })
-    .await;
-    until_permitted(&miner, 1).await;
+    let miner = letting_in(permits, 1).await;
     chain.node().stop().await.unwrap();
     within(watch.refreshed(Duration::from_secs(30))).await.unwrap_err();
     let holder = connecting("holder", &miner).await;
@@ -130,16 +130,6 @@ async fn the_learned_allowlist_counts_the_chains_stake() {
     ask(&small, miner.hotkey).await.unwrap();
     until_status(&sources, |status| status.mode == SourcesMode::Enforcing).await;
     assert_eq!(sources.status().coverage_permille, 1000);
-}
-
-/// The permits are asked for when the server begins to serve.
-async fn until_permitted(miner: &Miner, count: usize) {
-    within(async {
-        while miner.server.get_permitted_validator_count().await != count {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
 }
 
 async fn until_status(

@@ -4,14 +4,10 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use btlightning::metagraph::{MetagraphMonitorConfig, MinerFilter};
-use btlightning::{LightningClient, LightningClientConfig, LightningError, NeuronInfo, QuicAxonInfo};
+use btlightning::{LightningClient, LightningClientConfig, LightningError, NeuronInfo};
 use btlightning_testkit::chain::{self as testkit, Failure};
 
 use crate::world::{Miner, ask, chain_with, client, connected, sorted, subnet_of, validator, within};
-
-fn axon(miner: &Miner) -> QuicAxonInfo {
-    QuicAxonInfo::new(miner.hotkey.to_string(), miner.addr.ip().to_string(), miner.addr.port(), 4)
-}
 
 /// Holds the neurons back for long enough to do something meanwhile.
 fn slow_to_answer(chain: &testkit::Chain) {
@@ -24,13 +20,13 @@ async fn who_was_named_before_a_monitor_was_started_stays_connected() {
     let (listed, named) = (Miner::start("listed").await, Miner::start("named").await);
     let chain = chain_with([validator("validator", 9), listed.neuron()]).await;
     let mut client = client("validator", LightningClientConfig::default());
-    within(client.initialize_connections(vec![axon(&named)])).await.unwrap();
+    within(client.initialize_connections(vec![named.axon()])).await.unwrap();
     within(client.start_metagraph_monitor(subnet_of(&chain))).await.unwrap();
     assert_eq!(connected(&client.peers()), sorted(vec![listed.hotkey, named.hotkey]));
     assert_eq!(named.server.get_active_nonce_count().await, 1, "the connection is the one from before");
 
     // Who is left out of a whole list is named no longer.
-    within(client.update_miner_registry(vec![axon(&listed)])).await.unwrap();
+    within(client.update_miner_registry(vec![listed.axon()])).await.unwrap();
     within(client.start_metagraph_monitor(subnet_of(&chain))).await.unwrap();
     assert_eq!(connected(&client.peers()), [listed.hotkey]);
 }
@@ -43,7 +39,7 @@ async fn two_that_connect_at_once_start_one_monitor_and_lose_nobody() {
     slow_to_answer(&chain);
     let config = LightningClientConfig { metagraph: Some(subnet_of(&chain)), ..Default::default() };
     let client = client("validator", config);
-    let both = async { tokio::join!(client.connect(vec![axon(&one)]), client.connect(vec![axon(&two)])) };
+    let both = async { tokio::join!(client.connect(vec![one.axon()]), client.connect(vec![two.axon()])) };
     let (first, second) = within(both).await;
     first.unwrap();
     second.unwrap();

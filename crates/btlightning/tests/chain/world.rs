@@ -9,7 +9,7 @@ use btlightning::metagraph::{Chain, ChainConfig, MetagraphMonitorConfig, Metagra
 use btlightning::server::Handler;
 use btlightning::{
     CallError, Hotkey, LightningClient, LightningClientConfig, LightningServer, LightningServerConfig, Peer,
-    PeerState, Sr25519Signer,
+    PeerState, QuicAxonInfo, Sr25519Signer,
 };
 use btlightning_testkit::chain::{self as testkit, AccountId, Neuron, State, Subnet};
 use btlightning_testkit::keys;
@@ -123,6 +123,11 @@ impl Miner {
     /// The miner as the chain has it once it has announced itself.
     pub(crate) fn neuron(&self) -> Neuron {
         Neuron::new(*self.hotkey.as_bytes(), keys::seed("owner")).serving(self.addr)
+    }
+
+    /// The miner as somebody names it by hand.
+    pub(crate) fn axon(&self) -> QuicAxonInfo {
+        QuicAxonInfo::new(self.hotkey.to_string(), self.addr.ip().to_string(), self.addr.port(), 4)
     }
 
     pub(crate) async fn stop(self) {
