@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use super::config::LightningClientConfig;
 use super::deadline::deadline_after;
 use super::error::{CallError, Phase};
-use super::exchange::{self, Bounds, Sent};
+use super::exchange::{self, Answer, Bounds, Sent};
 use super::link::Link;
-use super::reply::{RawReply, Reply, Timings};
+use super::reply::{RawReply, Reply};
 use super::request::RawRequest;
 use super::route::{self, Route};
 
@@ -70,16 +70,21 @@ pub(crate) async fn send(
     }
 }
 
-/// Asks and waits for the whole answer. The only unary exchange there is.
+/// Asks and waits for the whole answer. The only unary exchange there is. As for [`send`], a link that is lost before the
+/// request could go out is waited for again.
 pub(crate) async fn unary(
     route: &Route,
     request: &RawRequest,
     bounds: &Bounds,
     asked: Instant,
 ) -> Result<RawReply, CallError> {
-    let (link, mut sent) = send(route, request, bounds.deadline, asked).await?;
-    let (frame, first_byte) = exchange::receive(&route.slot, &link, &mut sent, bounds).await?;
-    let timings = Timings::new(&sent.marks, first_byte, Instant::now(), &link);
+    let Answer { frame, timings } = loop {
+        let link = route::ready_link(route, bounds.deadline, asked).await?;
+        match exchange::ask(&route.slot, &link, request.frame(), bounds, asked).await {
+            Err(CallError::ConnectionLost { phase: Phase::Connecting, .. }) => {}
+            answer => break answer?,
+        }
+    };
     if frame.kind != MessageType::SynapseResponse {
         return Err(CallError::UnexpectedMessage(frame.kind));
     }

@@ -7,6 +7,7 @@ use btlightning_proto::peers::BackoffPolicy;
 use crate::error::Result;
 use crate::limits::{require, require_frame_limit, setters};
 use crate::transport::endpoint::Liveness;
+use crate::transport::io::IoThreads;
 use crate::wire::DEFAULT_MAX_FRAME_PAYLOAD;
 
 /// How a [`LightningClient`](crate::LightningClient) behaves.
@@ -52,6 +53,8 @@ pub struct LightningClientConfig {
     /// The most that a query without a timeout of its own may take, the wait for a connection included. Default: 150 s:
     /// a miner may give its handlers up to its own idle timeout, of which that is the default. Not zero.
     pub query_timeout: Duration,
+    /// Which threads move packets. Default: [`IoThreads::Auto`].
+    pub io_threads: IoThreads,
     /// The subnet whose miners the client connects to, and follows from then on, once
     /// [`initialize_connections`](crate::LightningClient::initialize_connections) is called. Default: `None`, only miners
     /// that are named. Needs the feature `subtensor`.
@@ -74,6 +77,7 @@ impl Default for LightningClientConfig {
             max_stream_payload_bytes: DEFAULT_MAX_FRAME_PAYLOAD,
             stream_chunk_timeout: None,
             query_timeout: Duration::from_secs(150),
+            io_threads: IoThreads::Auto,
             #[cfg(feature = "subtensor")]
             metagraph: None,
         }
@@ -114,6 +118,7 @@ impl LightningClientConfig {
             )
         })?;
         require(self.reconnect_max_retries >= 1, || "reconnect_max_retries must be at least 1".to_owned())?;
+        self.io_threads.validate()?;
         require(self.max_connections >= 1, || "max_connections must be at least 1".to_owned())?;
         #[cfg(feature = "subtensor")]
         if let Some(metagraph) = &self.metagraph {
@@ -169,6 +174,7 @@ impl LightningClientConfigBuilder {
         max_frame_payload_bytes: usize;
         max_stream_payload_bytes: usize;
         query_timeout: Duration;
+        io_threads: IoThreads;
     }
 
     /// Sets [`LightningClientConfig::stream_chunk_timeout`]. Takes no `None`, as in the published package: that is the

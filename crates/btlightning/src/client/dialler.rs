@@ -25,6 +25,7 @@ use crate::signing::Signer;
 use crate::transport::close::{self, CloseReason};
 use crate::transport::endpoint::Liveness;
 use crate::transport::frame_io::{FrameReader, FrameSender};
+use crate::transport::io::{IoThreads, Lane};
 use crate::transport::network::Network;
 use crate::transport::signatures::SignatureWorker;
 use crate::transport::tls;
@@ -43,6 +44,7 @@ pub(crate) struct Dialler {
     signer: RwLock<Option<Arc<dyn Signer>>>,
     signatures: SignatureWorker,
     network: Arc<dyn Network>,
+    io: IoThreads,
     liveness: Liveness,
     connect_timeout: Duration,
     endpoints: OnceLock<Endpoints>,
@@ -65,6 +67,7 @@ impl Dialler {
             signer: RwLock::new(None),
             signatures,
             network,
+            io: config.io_threads,
             liveness: config.liveness(),
             connect_timeout: config.connect_timeout,
             endpoints: OnceLock::new(),
@@ -88,10 +91,10 @@ impl Dialler {
         self.validator.ok()
     }
 
-    /// Binds the sockets, once, on the current tokio runtime.
+    /// Binds the sockets, once. Called within the program's tokio runtime.
     pub(crate) fn open(&self) -> Result<()> {
         if self.endpoints.get().is_none() {
-            let endpoints = Endpoints::open(self.liveness, &*self.network)?;
+            let endpoints = Endpoints::open(self.io, self.liveness, &*self.network)?;
             // Lost only to another call that has just opened its own.
             let _ = self.endpoints.set(endpoints);
         }
@@ -106,8 +109,11 @@ impl Dialler {
     /// Dials `addr` and finds out who is there. `wanted` says who should be: where all of them have a pin, nothing is sent
     /// to a server whose key is none of theirs. Takes at most the connect timeout. Dropping the future abandons the dial
     /// and closes what was opened.
+    ///
+    /// Called on `lane`, where the connection is to live.
     pub(crate) async fn dial(
         &self,
+        lane: &Lane,
         addr: &PeerAddr,
         wanted: impl Fn() -> Vec<Hotkey>,
     ) -> std::result::Result<Link, DialError> {
@@ -140,7 +146,7 @@ impl Dialler {
             return Err(wrong_key());
         }
         unproven.keep();
-        Ok(Link { connection, proven: proven.hotkey, since: Instant::now().into_std() })
+        Ok(Link { lane: lane.clone(), connection, proven: proven.hotkey, since: Instant::now().into_std() })
     }
 
     /// The handshake on a fresh connection.

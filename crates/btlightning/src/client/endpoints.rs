@@ -10,22 +10,26 @@ use tracing::debug;
 use super::dial_error::DialError;
 use crate::error::{LightningError, Result};
 use crate::transport::endpoint::{self, Liveness};
+use crate::transport::io::{Io, IoThreads, Side};
 use crate::transport::network::Network;
 
-/// A UDP socket for each address family that the host has, and the runtime that drives them.
+/// A UDP socket for each address family that the host has, and who drives them.
 pub(crate) struct Endpoints {
     v4: Option<Endpoint>,
     v6: Option<Endpoint>,
     config: quinn::ClientConfig,
+    pub(crate) io: Io,
+    /// The program's own runtime.
     pub(crate) runtime: Handle,
 }
 
 impl Endpoints {
-    /// Binds the sockets on the current tokio runtime.
-    pub(crate) fn open(liveness: Liveness, network: &dyn Network) -> Result<Self> {
+    /// Binds the sockets. Called within the program's tokio runtime.
+    pub(crate) fn open(io: IoThreads, liveness: Liveness, network: &dyn Network) -> Result<Self> {
+        let io = io.open(Side::Client, network)?;
         let config = endpoint::client_config(liveness)?;
         let bind = |addr: SocketAddr| {
-            endpoint::bind(network, addr, None)
+            endpoint::bind(&io, network, addr, None)
                 .map(|(endpoint, _)| endpoint)
                 .inspect_err(|error| debug!("no socket on {addr}: {error}"))
         };
@@ -34,10 +38,11 @@ impl Endpoints {
         if let (Err(v4), Err(v6)) = (&v4, &v6) {
             return Err(LightningError::Connection(format!("no UDP socket: {v4} (IPv4), {v6} (IPv6)")));
         }
-        Ok(Self { v4: v4.ok(), v6: v6.ok(), config, runtime: Handle::current() })
+        Ok(Self { v4: v4.ok(), v6: v6.ok(), config, io, runtime: Handle::current() })
     }
 
-    /// Begins to dial. The server name is the IP address as text.
+    /// Begins to dial, where it is called: the connection lives on that runtime. The server name is the IP address as
+    /// text.
     pub(crate) fn connect(
         &self,
         socket_addr: SocketAddr,

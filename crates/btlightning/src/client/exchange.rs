@@ -1,13 +1,16 @@
 //! One exchange on a proven link: a stream of its own, one frame out, an answer back, every wait within a deadline.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{ConnectionStats, ReadError};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::deadline::deadline_after;
 use super::error::{CallError, Phase};
 use super::link::Link;
+use super::reply::Timings;
 use super::slot::{LinkFault, Slot};
 use crate::transport::close;
 use crate::transport::frame_io::{Frame, FrameReadError, FrameReader, FrameSender, Outgoing};
@@ -76,12 +79,65 @@ pub(crate) async fn send(
     Ok(Sent { reader, marks: SentMarks { asked, opened, sent: Instant::now() } })
 }
 
+/// A whole exchange: a request, and the first frame of its answer.
+///
+/// Dropping the future at any point resets the stream; see [`send`] for errors.
+pub(crate) async fn ask(
+    slot: &Arc<Slot>,
+    link: &Arc<Link>,
+    frame: Outgoing,
+    bounds: &Bounds,
+    asked: Instant,
+) -> Result<Answer, CallError> {
+    let Some(thread) = link.lane.elsewhere() else {
+        return ask_here(slot, link, frame, bounds, asked).await;
+    };
+    // The connection's own thread does all of it: two wake-ups, whatever the exchange takes.
+    let (answer, answered) = oneshot::channel();
+    let (slot, link, bounds) = (slot.clone(), link.clone(), *bounds);
+    let addr = slot.addr.clone();
+    thread.run(move || {
+        tokio::spawn(async move {
+            let mut answer = answer;
+            let done = tokio::select! {
+                biased;
+                done = ask_here(&slot, &link, frame, &bounds, asked) => done,
+                // Nobody waits for it any more.
+                () = answer.closed() => return,
+            };
+            let _ = answer.send(done);
+        });
+    });
+    // The thread drops nothing that it was given, unless the client is gone.
+    answered.await.unwrap_or(Err(CallError::Closed(addr)))
+}
+
+/// [`ask`], on the thread that it is called on.
+async fn ask_here(
+    slot: &Slot,
+    link: &Link,
+    frame: Outgoing,
+    bounds: &Bounds,
+    asked: Instant,
+) -> Result<Answer, CallError> {
+    let mut sent = send(slot, link, frame, bounds.deadline, asked).await?;
+    let (frame, first_byte) = receive(slot, link, &mut sent, bounds).await?;
+    let timings = Timings::new(&sent.marks, first_byte, Instant::now(), link);
+    Ok(Answer { frame, timings })
+}
+
+/// The first frame of an answer.
+pub(crate) struct Answer {
+    pub(crate) frame: Frame,
+    pub(crate) timings: Timings,
+}
+
 /// One whole frame of an answer, and when its header was read.
 ///
 /// # Errors
 /// [`CallError::TimedOut`]: in [`Phase::FirstByte`] if the answer has not begun within the first-byte bound or by the
 /// deadline, in [`Phase::Answer`] if it has begun and is not whole by the deadline.
-pub(crate) async fn receive(
+async fn receive(
     slot: &Slot,
     link: &Link,
     sent: &mut Sent,

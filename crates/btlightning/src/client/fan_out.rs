@@ -20,7 +20,8 @@ use super::route::Route;
 #[derive(Debug)]
 #[must_use = "dropping a fan-out cancels it"]
 pub struct FanOut<A> {
-    calls: JoinSet<Answered<A>>,
+    calls: JoinSet<(String, Result<RawReply, CallError>)>,
+    decode: fn(RawReply) -> Result<Reply<A>, CallError>,
     /// Those that could not be asked at all.
     failed: Vec<Answered<A>>,
 }
@@ -40,14 +41,13 @@ impl<A: Send + 'static> FanOut<A> {
     ) -> Self {
         let asked = Instant::now();
         let bounds = options.bounds(config, asked);
-        let mut fan_out = Self { calls: JoinSet::new(), failed: Vec::new() };
+        let mut fan_out = Self { calls: JoinSet::new(), decode, failed: Vec::new() };
         for (name, route) in routes {
             match (route, runtime) {
                 (Ok(route), Some(runtime)) => {
                     let request = request.clone();
                     let call = async move {
-                        let reply = call::unary(&route, &request, &bounds, asked).await;
-                        (name, reply.and_then(decode))
+                        (name, call::unary(&route, &request, &bounds, asked).await)
                     };
                     fan_out.calls.spawn_on(call, runtime);
                 }
@@ -68,7 +68,7 @@ impl<A: 'static> FanOut<A> {
 
     /// The next answer if it is there already.
     pub fn try_next(&mut self) -> Option<Answered<A>> {
-        self.failed.pop().or_else(|| self.calls.try_join_next().and_then(own))
+        self.failed.pop().or_else(|| self.calls.try_join_next().and_then(own).map(|answered| self.decoded(answered)))
     }
 
     /// How many answers are still to come.
@@ -81,11 +81,16 @@ impl<A: 'static> FanOut<A> {
         self.len() == 0
     }
 
+    /// Decoded by whoever takes it: `Deserialize` is the program's code.
+    fn decoded(&self, (name, reply): (String, Result<RawReply, CallError>)) -> Answered<A> {
+        (name, reply.and_then(self.decode))
+    }
+
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Option<Answered<A>>> {
         if let Some(failed) = self.failed.pop() {
             return Poll::Ready(Some(failed));
         }
-        self.calls.poll_join_next(cx).map(|joined| joined.and_then(own))
+        self.calls.poll_join_next(cx).map(|joined| joined.and_then(own).map(|answered| self.decoded(answered)))
     }
 }
 
@@ -93,7 +98,6 @@ impl<A: 'static> FanOut<A> {
 fn own<T>(joined: Result<T, JoinError>) -> Option<T> {
     match joined {
         Ok(answered) => Some(answered),
-        // Only a panic in the caller's own Deserialize ends a call this way; it belongs to the caller.
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(_) => None,
     }

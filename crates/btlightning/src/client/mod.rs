@@ -266,7 +266,7 @@ impl LightningClient {
         decode: fn(RawReply) -> std::result::Result<Reply<A>, CallError>,
     ) -> FanOut<A> {
         let routes = miners.into_iter().map(|miner| (miner.name(), self.registry.route(&miner))).collect();
-        let runtime = self.dialler.endpoints().map(|endpoints| &endpoints.runtime);
+        let runtime = self.dialler.endpoints().map(|endpoints| endpoints.io.handle());
         FanOut::start(&self.config, request, routes, options, runtime, decode)
     }
 

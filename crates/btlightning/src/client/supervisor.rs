@@ -17,6 +17,7 @@ use super::link::Link;
 use super::peers::PeerFeed;
 use super::slot::{LinkFault, Slot, SlotState};
 use crate::transport::close::{self, CloseReason};
+use crate::transport::io::Lane;
 
 /// A link that lived for this long was a good one: when it is lost, the count of failures starts anew.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
@@ -29,10 +30,12 @@ pub(crate) struct Supervision {
 }
 
 impl Supervision {
-    /// Has a task of its own supervise `slot` until it is closed, where the sockets are driven.
+    /// Has a task of its own supervise `slot` until it is closed, where its connections are to live.
     pub(crate) fn supervise(self: &Arc<Self>, slot: Arc<Slot>) {
         let Some(endpoints) = self.dialler.endpoints() else { return };
+        let lane = endpoints.io.next_lane();
         let mut supervisor = Supervisor {
+            lane: lane.clone(),
             backoff: Backoff::new(self.policy),
             failures: 0,
             free_redial_after: Instant::now(),
@@ -40,12 +43,13 @@ impl Supervision {
             shared: self.clone(),
             slot,
         };
-        endpoints.runtime.spawn(async move { while supervisor.turn().await.is_continue() {} });
+        lane.spawn(async move { while supervisor.turn().await.is_continue() {} });
     }
 }
 
 struct Supervisor {
     shared: Arc<Supervision>,
+    lane: Lane,
     slot: Arc<Slot>,
     backoff: Backoff,
     /// Failed dials and short-lived links since the last stable link.
@@ -99,7 +103,7 @@ impl Supervisor {
 
     /// Dials, and turns away whoever is not wanted here.
     async fn dial(&self) -> Result<Arc<Link>, DialError> {
-        let link = self.shared.dialler.dial(&self.slot.addr, || self.slot.wanted()).await?;
+        let link = self.shared.dialler.dial(&self.lane, &self.slot.addr, || self.slot.wanted()).await?;
         if !self.slot.wants(&link.proven) {
             CloseReason::NoAuthenticatedHotkeys.close(&link.connection);
             return Err(self.slot.wrong_hotkey(&link));

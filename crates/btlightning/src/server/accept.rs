@@ -10,9 +10,10 @@ use super::admission::{self, Admission, Crowd, StrangerSlot};
 use super::session::{self, Session};
 use super::shared::{Door, Running, Shared};
 use crate::transport::close;
+use crate::transport::io::Lane;
 
 /// Accepts connections until the server stops.
-pub(super) async fn accept_all(shared: &Arc<Shared>, running: &Arc<Running>) {
+pub(super) async fn accept_all(shared: Arc<Shared>, running: Arc<Running>) {
     let mut phase = running.phase();
     let mut stopping = std::pin::pin!(phase.stopping());
     loop {
@@ -20,7 +21,7 @@ pub(super) async fn accept_all(shared: &Arc<Shared>, running: &Arc<Running>) {
             biased;
             _ = &mut stopping => return,
             incoming = running.endpoint.accept() => match incoming {
-                Some(incoming) => decide(shared, running, incoming),
+                Some(incoming) => decide(&shared, &running, incoming),
                 None => return,
             }
         }
@@ -58,13 +59,20 @@ fn decide(shared: &Arc<Shared>, running: &Arc<Running>, incoming: Incoming) {
             incoming.refuse();
         }
         Admission::Admit(slot) => {
-            tokio::spawn(connect(shared.clone(), running.clone(), incoming, slot));
+            let lane = running.io.next_lane();
+            lane.spawn(connect(shared.clone(), running.clone(), lane.clone(), incoming, slot));
         }
     }
 }
 
 /// Ends the TLS handshake and serves the connection. All of it counts against the time that a stranger has.
-async fn connect(shared: Arc<Shared>, running: Arc<Running>, incoming: Incoming, slot: StrangerSlot) {
+async fn connect(
+    shared: Arc<Shared>,
+    running: Arc<Running>,
+    lane: Lane,
+    incoming: Incoming,
+    slot: StrangerSlot,
+) {
     let deadline = Instant::now() + shared.config.handshake_timeout();
     let _live = running.count();
     let mut phase = running.phase();
@@ -83,6 +91,6 @@ async fn connect(shared: Arc<Shared>, running: Arc<Running>, incoming: Incoming,
         Ok(Err(error)) => return debug!("no connection from {remote}: {}", close::describe(&error)),
         Err(_) => return debug!("no connection from {remote}: its TLS handshake took too long"),
     };
-    let session = Session::new(shared, running, connection, remote.ip().to_canonical(), slot);
+    let session = Session::new(shared, running, connection, lane, remote.ip().to_canonical(), slot);
     session::serve(Arc::new(session), deadline, phase).await;
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::limits::{require, require_frame_limit, setters};
 use crate::transport::endpoint::Liveness;
+use crate::transport::io::IoThreads;
 use crate::wire::DEFAULT_MAX_FRAME_PAYLOAD;
 
 /// The longest that a signature may be accepted, in seconds: an hour.
@@ -101,6 +102,8 @@ pub struct LightningServerConfig {
     /// How long [`stop`](crate::LightningServer::stop) lets answers in flight finish, in seconds. Default: 5. Zero
     /// cuts them off. At most 3600.
     pub shutdown_grace_secs: u64,
+    /// Which threads move packets. Default: [`IoThreads::Auto`].
+    pub io_threads: IoThreads,
 }
 
 impl Default for LightningServerConfig {
@@ -128,6 +131,7 @@ impl Default for LightningServerConfig {
             max_unauthenticated_connections_per_ip: 16,
             max_connections_per_hotkey: 4,
             shutdown_grace_secs: 5,
+            io_threads: IoThreads::Auto,
         }
     }
 }
@@ -141,6 +145,7 @@ impl LightningServerConfig {
     /// Checks every bound.
     pub(crate) fn validate(&self) -> Result<()> {
         self.check_zeros()?;
+        self.io_threads.validate()?;
         require(self.max_signature_age_secs <= SIGNATURE_AGE_SECS_MOST, || {
             format!("max_signature_age_secs must not exceed {SIGNATURE_AGE_SECS_MOST} (1 hour)")
         })?;
@@ -239,6 +244,7 @@ impl LightningServerConfigBuilder {
         max_unauthenticated_connections_per_ip: usize;
         max_connections_per_hotkey: usize;
         shutdown_grace_secs: u64;
+        io_threads: IoThreads;
     }
 
     /// The configuration, checked.

@@ -1,18 +1,17 @@
 //! A validator's request: read, checked, handed to its handler, answered.
 
-use std::sync::Arc;
-
-use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, warn};
 
 use super::call::{Call, Caller, Response};
-use super::handler::{BlockingHandler, Handler, HandlerError, UnaryHandler};
+use super::handler::{Handler, HandlerError};
+use super::handlers::Entry;
 use super::intake::{Share, Taken};
-use super::panics::{HANDLER_WORDS_BYTES_MAX, Handling, Panicked, catching};
+use super::panics::{HANDLER_WORDS_BYTES_MAX, Panicked};
 use super::session::Session;
 use super::stream::{fail, refuse_unread, send_last};
 use super::streaming;
+use super::work::{self, Ended};
 use crate::Hotkey;
 use crate::transport::close::{printable, printable_within};
 use crate::transport::frame_io::{FrameReader, FrameSender};
@@ -49,7 +48,7 @@ async fn answer(session: &Session, hotkey: Hotkey, taken: Taken, sender: FrameSe
             return fail(session, sender, "invalid request format").await;
         }
     };
-    let Some((name, handler)) = shared.handlers.find(request.synapse_type()) else {
+    let Some((name, Entry { handler, habits })) = shared.handlers.find(request.synapse_type()) else {
         shared.hush.requests.line(|more| {
             let name = printable(request.synapse_type().as_bytes());
             warn!("No handler registered for synapse type: {name} (asked by {hotkey}){more}");
@@ -64,15 +63,15 @@ async fn answer(session: &Session, hotkey: Hotkey, taken: Taken, sender: FrameSe
     let call = Call::new(caller, request, share);
     match handler {
         Handler::Unary(handler) => {
-            let outcome = outcome(deadline, &sender, || begin_unary(&*handler, call)).await;
+            let outcome = outcome(deadline, &sender, work::unary(session, &habits, handler, call)).await;
             answer_once(session, &name, outcome, sender).await
         }
         Handler::Blocking(handler) => {
-            let outcome = outcome(deadline, &sender, || begin_blocking(session, handler, call)).await;
+            let outcome = outcome(deadline, &sender, work::blocking(session, &habits, handler, call)).await;
             answer_once(session, &name, outcome, sender).await
         }
         Handler::Streaming(handler) => {
-            streaming::answer(session, &name, &*handler, call, deadline, sender).await
+            streaming::answer(session, &name, handler, call, deadline, sender).await
         }
     }
 }
@@ -94,18 +93,16 @@ pub(super) enum Outcome<T> {
     CallerGone,
 }
 
-type Answering<'a> = Handling<'a, Result<Response, HandlerError>>;
-
-/// Runs what `begin` makes until it is done, the time is up, or the caller has gone away; in the last two cases it is
-/// dropped where it stands.
-async fn outcome<'a>(
+/// Waits for `work` until it is done, the time is up, or the caller has gone away; in the last two cases it is dropped
+/// where it stands.
+async fn outcome(
     deadline: Instant,
     sender: &FrameSender,
-    begin: impl FnOnce() -> Answering<'a>,
+    work: impl Future<Output = Ended>,
 ) -> Outcome<Response> {
     tokio::select! {
         biased;
-        done = catching(begin) => Outcome::of(done),
+        ended = work => Outcome::of(ended),
         () = sender.settled() => Outcome::CallerGone,
         () = sleep_until(deadline) => Outcome::TimedOut,
     }
@@ -118,36 +115,6 @@ impl<T> Outcome<T> {
             Ok(Err(error)) => Self::Failed(error),
             Err(panicked) => Self::Panicked(panicked),
         }
-    }
-}
-
-fn begin_unary(handler: &dyn UnaryHandler, call: Call) -> Answering<'_> {
-    handler.handle(call)
-}
-
-/// Runs a handler that may block. Waiting for a thread counts against its time. A handler that nobody waits for any
-/// more is not begun; one that has begun runs on and keeps its thread.
-fn begin_blocking<'a>(session: &'a Session, handler: Arc<dyn BlockingHandler>, call: Call) -> Answering<'a> {
-    Box::pin(async move {
-        let permit = session.shared.blocking.clone().acquire_owned().await?;
-        let mut work = NotBegunIsDropped(spawn_blocking(move || {
-            let _permit = permit;
-            handler.handle(call)
-        }));
-        match (&mut work.0).await {
-            Ok(answer) => answer,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(error) => Err(error.into()),
-        }
-    })
-}
-
-/// Takes work that has not begun back from the blocking pool.
-struct NotBegunIsDropped<T>(JoinHandle<T>);
-
-impl<T> Drop for NotBegunIsDropped<T> {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

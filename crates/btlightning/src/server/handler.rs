@@ -17,12 +17,16 @@ use super::chunks::ChunkSender;
 /// `handler_timeout_secs` of the configuration.
 #[derive(Clone)]
 pub enum Handler {
-    /// Answers once, on the async runtime. Dropped at an await when the caller is gone or the time is up.
+    /// Answers once, asynchronously. Dropped at an await when the caller is gone or the time is up.
+    ///
+    /// As long as its first poll is quick (some microseconds) it begins on the I/O thread; if it has to wait for
+    /// something, it goes on on the tokio runtime that the server was started on, in whose context it is from the first.
     Unary(Arc<dyn UnaryHandler>),
-    /// Answers once, on a thread where it may block. It runs to its end even when nobody waits for it any more. At most
+    /// Answers once, on a thread where it may block: a thread of the program's blocking pool, or, while it is quick (some
+    /// microseconds), the I/O thread, which goes on without it should it hang. The program's runtime is entered. It runs to its end even when nobody waits for it any more. At most
     /// 448 run at once; the next one waits for its thread, within its own time.
     Blocking(Arc<dyn BlockingHandler>),
-    /// Answers in chunks, on the async runtime. Dropped as a unary handler is.
+    /// Answers in chunks, on the tokio runtime that the server was started on. Dropped as a unary handler is.
     Streaming(Arc<dyn StreamHandler>),
 }
 
@@ -34,6 +38,15 @@ pub trait UnaryHandler: Send + Sync {
     /// # Errors
     /// The caller reads `request processing failed`; the words are logged.
     async fn handle(&self, call: Call) -> Result<Response, HandlerError>;
+
+    /// Whether the handler is to run on the I/O thread throughout, and not only while that is quick. Default: no.
+    ///
+    /// For handlers that only hand requests on and wait for answers from elsewhere. Such a handler never blocks, never
+    /// computes for more than some microseconds between two awaits, and needs nothing of the tokio runtime that the
+    /// server was started on: it holds up every connection of the server otherwise.
+    fn stays_on_io_thread(&self) -> bool {
+        false
+    }
 }
 
 /// Answers a request once, on a thread where it may block.

@@ -5,21 +5,30 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tracing::warn;
 
+use super::habits::Habits;
 use super::handler::Handler;
 
 /// Handlers by name. Of two registrations of one name the later one counts, whatever their kinds.
 #[derive(Debug, Default)]
 pub(super) struct Handlers {
     // The lock is held for a lookup and the clone of an Arc, never while a handler runs.
-    by_name: RwLock<HashMap<Arc<str>, Handler>>,
+    by_name: RwLock<HashMap<Arc<str>, Entry>>,
+}
+
+/// A handler and its habits.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) handler: Handler,
+    pub(super) habits: Arc<Habits>,
 }
 
 impl Handlers {
     /// Registers, and hands out what had the name before.
     pub(super) fn register(&self, name: String, handler: Handler) -> Option<Handler> {
         let kind = handler.kind();
+        let entry = Entry { handler, habits: Arc::default() };
         let mut by_name = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
-        let replaced = by_name.insert(name.as_str().into(), handler);
+        let replaced = by_name.insert(name.as_str().into(), entry).map(|entry| entry.handler);
         drop(by_name);
         if let Some(replaced) = &replaced
             && replaced.kind() != kind
@@ -30,13 +39,13 @@ impl Handlers {
     }
 
     pub(super) fn unregister(&self, name: &str) -> Option<Handler> {
-        self.by_name.write().unwrap_or_else(PoisonError::into_inner).remove(name)
+        self.by_name.write().unwrap_or_else(PoisonError::into_inner).remove(name).map(|entry| entry.handler)
     }
 
     /// The handler, and its name in a form to keep.
-    pub(super) fn find(&self, name: &str) -> Option<(Arc<str>, Handler)> {
+    pub(super) fn find(&self, name: &str) -> Option<(Arc<str>, Entry)> {
         let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
-        by_name.get_key_value(name).map(|(name, handler)| (name.clone(), handler.clone()))
+        by_name.get_key_value(name).map(|(name, entry)| (name.clone(), entry.clone()))
     }
 }
 
@@ -60,7 +69,7 @@ mod tests {
         assert!(handlers.register("echo".to_owned(), streaming()).is_none());
         let replaced = handlers.register("echo".to_owned(), unary()).unwrap();
         assert_eq!(replaced.kind(), "streaming");
-        assert_eq!(handlers.find("echo").unwrap().1.kind(), "unary");
+        assert_eq!(handlers.find("echo").unwrap().1.handler.kind(), "unary");
     }
 
     #[test]
@@ -71,6 +80,6 @@ mod tests {
         assert_eq!(handlers.unregister("a").unwrap().kind(), "unary");
         assert!(handlers.unregister("a").is_none());
         assert!(handlers.find("a").is_none());
-        assert_eq!(handlers.find("").unwrap().1.kind(), "streaming");
+        assert_eq!(handlers.find("").unwrap().1.handler.kind(), "streaming");
     }
 }

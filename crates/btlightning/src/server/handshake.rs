@@ -167,7 +167,7 @@ fn observe(session: &Session, hotkey: Hotkey) {
         return;
     };
     let ip = session.source_ip;
-    tokio::spawn(async move {
+    session.running.program.spawn(async move {
         let _permit = permit;
         if timeout(OBSERVATION_TIME_MAX, observed(observer, hotkey, ip)).await.is_err() {
             warn!("the handshake observer was given up on after {OBSERVATION_TIME_MAX:?}");

@@ -12,6 +12,7 @@ use super::refresh;
 use super::shared::{Running, Shared, Stop};
 use crate::error::{LightningError, Result};
 use crate::transport::close::CloseReason;
+use crate::transport::io::Task;
 use crate::transport::tls_key::TlsKey;
 
 /// How long a stop waits, after the last answer, for peers to be told that their connections are closed.
@@ -82,7 +83,9 @@ impl Lifecycle {
             _ = phase.stopping() => return Ok(()),
             begun = refresh::begin(shared, &running) => begun?,
         }
-        accept::accept_all(shared, &running).await;
+        let accepting = running.io.handle().spawn(accept::accept_all(shared.clone(), running.clone()));
+        // Aborted with this future. An error can only mean that the thread is gone.
+        let _ = Task::from(accepting).await;
         Ok(())
     }
 

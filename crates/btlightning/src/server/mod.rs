@@ -16,6 +16,7 @@ mod chunks;
 mod config;
 mod directory;
 mod dispatch;
+mod habits;
 mod handler;
 mod handlers;
 mod handshake;
@@ -36,6 +37,7 @@ mod stream;
 mod streaming;
 #[cfg(feature = "subtensor")]
 mod subnet;
+mod work;
 
 pub use btlightning_proto::sources::{Mode as SourcesMode, Reason as SourcesReason, SourceEntry};
 

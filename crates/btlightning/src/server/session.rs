@@ -22,12 +22,15 @@ use crate::Hotkey;
 use crate::transport::close::{self, CloseReason};
 use crate::transport::endpoint;
 use crate::transport::frame_io::FrameSender;
+use crate::transport::io::Lane;
 
 /// The state of one connection.
 pub(super) struct Session {
     pub(super) shared: Arc<Shared>,
     pub(super) running: Arc<Running>,
     pub(super) connection: Connection,
+    /// Where the connection lives.
+    pub(super) lane: Lane,
     pub(super) id: ConnectionId,
     /// Where the connection was accepted from. Address validation has shown this address to be real, which it does not
     /// for one that the connection migrates to.
@@ -66,6 +69,7 @@ impl Session {
         shared: Arc<Shared>,
         running: Arc<Running>,
         connection: Connection,
+        lane: Lane,
         source_ip: IpAddr,
         slot: StrangerSlot,
     ) -> Self {
@@ -75,6 +79,7 @@ impl Session {
             shared,
             running,
             connection,
+            lane,
             source_ip,
             activity: Activity::new(Instant::now()),
             proven: OnceLock::new(),

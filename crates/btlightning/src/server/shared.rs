@@ -11,6 +11,7 @@ use btlightning_proto::identity::{
     AttemptLimiter, AttemptLimits, CertFingerprint, HotkeyError, ReplayWindow, TlsKeyPin,
 };
 use quinn::{Connection, Endpoint};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
@@ -30,6 +31,7 @@ use crate::error::Result;
 use crate::signing::Signer;
 use crate::transport::close::CloseReason;
 use crate::transport::endpoint::{self, SocketWatch};
+use crate::transport::io::{Io, Side};
 use crate::transport::network::Network;
 use crate::transport::signatures::SignatureWorker;
 use crate::transport::tls::ServerIdentity;
@@ -213,6 +215,10 @@ impl<T: ?Sized> Default for Setting<T> {
 /// What lives from a start to its stop.
 pub(super) struct Running {
     pub(super) endpoint: Endpoint,
+    /// Where its connections live.
+    pub(super) io: Io,
+    /// The program's runtime, where handlers run that are not quick.
+    pub(super) program: Handle,
     pub(super) socket: SocketWatch,
     pub(super) local_addr: SocketAddr,
     pub(super) fingerprint: CertFingerprint,
@@ -244,7 +250,7 @@ pub(super) struct Stop {
 }
 
 impl Running {
-    /// Makes a certificate of `key` and binds `addr`, on the current tokio runtime.
+    /// Makes a certificate of `key` and binds `addr`. Called within the program's tokio runtime.
     pub(super) fn open(shared: &Shared, key: &TlsKey, addr: SocketAddr) -> Result<std::io::Result<Self>> {
         let identity = ServerIdentity::new(key)?;
         // Attempts that wait to be decided about are few: the accept loop does nothing else.
@@ -257,10 +263,13 @@ impl Running {
         };
         let verifications = worker("btlightning-server-verifications")?;
         let signings = worker("btlightning-server-signings")?;
-        let bound = endpoint::bind(&*shared.network, addr, Some(config))
+        let io = shared.config.io_threads.open(Side::Server, &*shared.network)?;
+        let bound = endpoint::bind(&io, &*shared.network, addr, Some(config))
             .and_then(|(endpoint, socket)| Ok((endpoint.local_addr()?, endpoint, socket)));
         Ok(bound.map(|(local_addr, endpoint, socket)| Self {
             endpoint,
+            io,
+            program: Handle::current(),
             socket,
             local_addr,
             fingerprint: identity.fingerprint,

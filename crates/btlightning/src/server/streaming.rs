@@ -1,6 +1,7 @@
 //! A streaming answer: the handler runs and its chunks are written, side by side on one task.
 
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -14,9 +15,10 @@ use super::chunks::{self, ChunkError, ChunkQueue};
 use super::dispatch::{Outcome, log_failure};
 use super::handler::{HandlerError, StreamHandler};
 use super::pace::time_for;
-use super::panics::{Panicked, catching};
+use super::panics::Panicked;
 use super::session::Session;
 use super::stream::send_last;
+use super::work;
 use crate::transport::frame_io::FrameSender;
 use crate::wire::{StreamEnd, encode_frame, write_stream_chunk_header};
 
@@ -30,7 +32,7 @@ const CHUNK_OVERHEAD_BYTES: usize = 6;
 pub(super) async fn answer(
     session: &Session,
     name: &str,
-    handler: &dyn StreamHandler,
+    handler: Arc<dyn StreamHandler>,
     call: Call,
     deadline: Instant,
     mut sender: FrameSender,
@@ -45,7 +47,7 @@ pub(super) async fn answer(
     let due = AtomicU64::new(0);
     let outcome = {
         let mut writer = pin!(write(queue, closing, &mut sender, payload_bytes_max, &due));
-        let handling = catching(|| handler.handle(call, chunks));
+        let handling = work::streaming(session, handler, call, chunks);
         let (outcome, mut written) = while_writing(handling, writer.as_mut(), deadline, gone).await;
         log_failure(session, name, &outcome);
         match (&outcome, &written) {

@@ -12,6 +12,7 @@ use quinn::{
     AsyncUdpSocket, Connection, Endpoint, EndpointConfig, IdleTimeout, TokioRuntime, TransportConfig, VarInt,
 };
 
+use super::io::Io;
 use super::network::Network;
 use super::tls::{ServerIdentity, client_crypto};
 use crate::error::{LightningError, Result};
@@ -115,13 +116,15 @@ pub(crate) fn welcome(connection: &Connection, bidi_streams: u32) {
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(bidi_streams));
 }
 
-/// Binds `addr` and drives QUIC on it, on the current tokio runtime. Says when the address is free again, too.
+/// Binds `addr` and drives QUIC on it. Says when the address is free again, too.
 pub(crate) fn bind(
+    io: &Io,
     network: &dyn Network,
     addr: SocketAddr,
     server: Option<quinn::ServerConfig>,
 ) -> io::Result<(Endpoint, SocketWatch)> {
-    let socket = network.bind(addr)?;
+    let socket = io.bind(network, addr)?;
+    let _context = io.handle().enter();
     let watch = SocketWatch(Arc::downgrade(&socket));
     let endpoint = Endpoint::new_with_abstract_socket(
         EndpointConfig::default(),

@@ -6,6 +6,7 @@
 pub(crate) mod close;
 pub(crate) mod endpoint;
 pub(crate) mod frame_io;
+pub(crate) mod io;
 pub mod network;
 pub(crate) mod signatures;
 pub(crate) mod tls;

@@ -1,0 +1,160 @@
+//! Errands: work that is not this package's, and that an I/O thread does itself where that is quicker than to hand it on.
+//!
+//! They are done between two runs of the thread's runtime, never within it, so that a piece of work that does not end
+//! keeps nobody but itself: another thread takes the runtime over; see [`thread`](super::thread).
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// Something to be done.
+pub(super) trait Errand: Send + Sync {
+    /// Does it, unless nobody waits for it any more.
+    fn run(&self);
+
+    /// Tells whoever waits for it that it was done.
+    fn deliver(&self);
+
+    /// Called from another thread while it runs, if it takes too long.
+    fn overdue(&self);
+}
+
+/// The errands of one thread.
+#[derive(Default)]
+pub(super) struct Errands {
+    waiting: Mutex<VecDeque<Arc<dyn Errand>>>,
+    done: Mutex<Vec<Arc<dyn Errand>>>,
+}
+
+impl Errands {
+    /// Adds one. True if it is the only one.
+    pub(super) fn add(&self, errand: Arc<dyn Errand>) -> bool {
+        let mut waiting = lock(&self.waiting);
+        waiting.push_back(errand);
+        waiting.len() == 1
+    }
+
+    pub(super) fn next(&self) -> Option<Arc<dyn Errand>> {
+        lock(&self.waiting).pop_front()
+    }
+
+    pub(super) fn are_waiting(&self) -> bool {
+        !lock(&self.waiting).is_empty()
+    }
+
+    pub(super) fn note_done(&self, errand: Arc<dyn Errand>) {
+        lock(&self.done).push(errand);
+    }
+
+    /// Tells everybody whose errand was done. Called within the runtime, where waking a task is cheap.
+    pub(super) fn deliver(&self) {
+        // Taken out first: whoever is woken may add errands, or drop some.
+        let done = std::mem::take(&mut *lock(&self.done));
+        for errand in done {
+            errand.deliver();
+        }
+    }
+}
+
+/// One errand, its outcome, and who waits for it.
+pub(super) struct Slot<T> {
+    stage: Mutex<Stage<T>>,
+    on_overdue: Box<dyn Fn() + Send + Sync>,
+}
+
+/// What is to be done.
+pub(super) type Work<T> = Box<dyn FnOnce() -> T + Send>;
+
+enum Stage<T> {
+    Waiting { work: Work<T>, waker: Option<Waker> },
+    Running { waker: Option<Waker> },
+    Done { outcome: T, waker: Option<Waker> },
+    Delivered(T),
+    /// Nobody waits for it any more, or it has been taken.
+    Over,
+}
+
+impl<T> Slot<T> {
+    pub(super) fn new(work: Work<T>, on_overdue: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
+        Arc::new(Self { stage: Mutex::new(Stage::Waiting { work, waker: None }), on_overdue })
+    }
+}
+
+impl<T: Send> Errand for Slot<T> {
+    fn run(&self) {
+        let mut stage = lock(&self.stage);
+        let work = match std::mem::replace(&mut *stage, Stage::Over) {
+            Stage::Waiting { work, waker } => {
+                *stage = Stage::Running { waker };
+                work
+            }
+            other => {
+                *stage = other;
+                return;
+            }
+        };
+        drop(stage);
+        let outcome = work();
+        let mut stage = lock(&self.stage);
+        let unwanted = match std::mem::replace(&mut *stage, Stage::Over) {
+            Stage::Running { waker } => {
+                *stage = Stage::Done { outcome, waker };
+                None
+            }
+            _ => Some(outcome),
+        };
+        drop(stage);
+        // Dropped with the lock free again: it is somebody else's code.
+        drop(unwanted);
+    }
+
+    fn deliver(&self) {
+        let mut stage = lock(&self.stage);
+        if let Stage::Done { outcome, waker } = std::mem::replace(&mut *stage, Stage::Over) {
+            *stage = Stage::Delivered(outcome);
+            drop(stage);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+
+    fn overdue(&self) {
+        (self.on_overdue)();
+    }
+}
+
+/// Waits for the outcome of an errand. Dropped before the errand has begun, it takes it back.
+pub(crate) struct Outcome<T>(pub(super) Arc<Slot<T>>);
+
+impl<T> Future for Outcome<T> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        let mut stage = lock(&self.0.stage);
+        match &mut *stage {
+            Stage::Waiting { waker, .. } | Stage::Running { waker } | Stage::Done { waker, .. } => {
+                *waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Stage::Delivered(_) => match std::mem::replace(&mut *stage, Stage::Over) {
+                Stage::Delivered(outcome) => Poll::Ready(outcome),
+                _ => Poll::Pending,
+            },
+            Stage::Over => Poll::Pending,
+        }
+    }
+}
+
+impl<T> Drop for Outcome<T> {
+    fn drop(&mut self) {
+        let left = std::mem::replace(&mut *lock(&self.0.stage), Stage::Over);
+        // Dropped with the lock free again: it is somebody else's code.
+        drop(left);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,148 @@
+//! Which threads move packets.
+//!
+//! A wake-up across processors takes longer than all else that a small request needs. So everything that a connection does
+//! happens on one thread: packets, streams, frames, and handlers that are quick. That thread is an [`IoThread`] of this
+//! package's own, or the caller's, where the caller has only one.
+
+mod errands;
+mod inbox;
+mod polling;
+mod pool;
+mod socket;
+mod task;
+mod thread;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use quinn::AsyncUdpSocket;
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+pub(crate) use self::pool::Side;
+use self::pool::Threads;
+use self::socket::NotedSocket;
+pub(crate) use self::task::Task;
+pub(crate) use self::thread::IoThread;
+use super::network::Network;
+use crate::error::{LightningError, Result};
+use crate::limits::require;
+
+/// The most threads of one's own.
+const OWN_THREADS_MAX: usize = 64;
+
+/// Which threads move the packets of a client or a server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IoThreads {
+    /// [`Shared`](Self::Shared); but a client on a current-thread runtime uses [`Current`](Self::Current). The default.
+    #[default]
+    Auto,
+    /// A thread that all clients of the process share, and another one that all servers share. They are started when
+    /// they are first needed, and end when nobody has them any more. Enough for some hundred thousand small requests a
+    /// second.
+    Shared,
+    /// As many threads of its own, from 1 to 64. The socket is read by the first; connections are spread over all.
+    Own(usize),
+    /// The tokio runtime that the client is opened on, or the server started on. With a current-thread runtime nothing
+    /// ever waits for another thread, which is the fastest there is; with a multi-thread runtime it is slower than
+    /// threads apart from it.
+    Current,
+}
+
+impl IoThreads {
+    pub(crate) fn validate(self) -> Result<()> {
+        let count = if let Self::Own(count) = self { count } else { 1 };
+        require((1..=OWN_THREADS_MAX).contains(&count), || {
+            format!("io_threads ({count}) must be from 1 to {OWN_THREADS_MAX}")
+        })
+    }
+
+    /// Finds or starts the threads. Called within a tokio runtime.
+    ///
+    /// # Errors
+    /// `Config` when the operating system gives no thread.
+    pub(crate) fn open(self, side: Side, network: &dyn Network) -> Result<Io> {
+        let current = Handle::current();
+        let is_single = current.runtime_flavor() == RuntimeFlavor::CurrentThread;
+        let threads = match self {
+            // Virtual time belongs to the runtime of whoever has stopped the clock.
+            _ if network.is_simulated() => return Ok(Io::Current(current)),
+            Self::Current => return Ok(Io::Current(current)),
+            Self::Auto if side == Side::Client && is_single => return Ok(Io::Current(current)),
+            Self::Auto | Self::Shared => Threads::shared(side),
+            Self::Own(count) => Threads::start(side, count),
+        };
+        let threads = threads.map_err(|error| LightningError::Config(format!("no I/O thread: {error}")))?;
+        Ok(Io::Threads(threads))
+    }
+}
+
+/// Where the connections of a client or a server live.
+#[derive(Debug, Clone)]
+pub(crate) enum Io {
+    /// On a runtime of the program's.
+    Current(Handle),
+    /// On threads apart from it.
+    Threads(Arc<Threads>),
+}
+
+/// Where one connection lives.
+#[derive(Debug, Clone)]
+pub(crate) enum Lane {
+    Current(Handle),
+    Thread(IoThread),
+}
+
+impl Io {
+    /// The runtime that reads the socket.
+    pub(crate) fn handle(&self) -> &Handle {
+        match self {
+            Self::Current(handle) => handle,
+            Self::Threads(threads) => threads.first().handle(),
+        }
+    }
+
+    /// Where the next connection is to live.
+    pub(crate) fn next_lane(&self) -> Lane {
+        match self {
+            Self::Current(handle) => Lane::Current(handle.clone()),
+            Self::Threads(threads) => Lane::Thread(threads.next().clone()),
+        }
+    }
+
+    /// Binds a socket that is read where [`handle`](Self::handle) says.
+    pub(crate) fn bind(&self, network: &dyn Network, addr: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        let _context = self.handle().enter();
+        let socket = network.bind(addr)?;
+        Ok(match self {
+            Self::Current(_) => socket,
+            Self::Threads(threads) => Arc::new(NotedSocket::new(socket, threads.first().clone())),
+        })
+    }
+}
+
+impl Lane {
+    pub(crate) fn handle(&self) -> &Handle {
+        match self {
+            Self::Current(handle) => handle,
+            Self::Thread(thread) => thread.handle(),
+        }
+    }
+
+    /// The I/O thread that the connection lives on, unless that is where this is called.
+    pub(crate) fn elsewhere(&self) -> Option<&IoThread> {
+        match self {
+            Self::Thread(thread) if !thread.is_here() => Some(thread),
+            _ => None,
+        }
+    }
+
+    /// Begins a task.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        match self {
+            Self::Current(handle) => drop(handle.spawn(task)),
+            Self::Thread(thread) => thread.run(move || drop(tokio::spawn(task))),
+        }
+    }
+}
