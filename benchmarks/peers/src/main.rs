@@ -16,13 +16,14 @@ use anyhow::{Context, Result, bail, ensure};
 
 use peer::Role;
 use place::Threads;
+use systems::grpc::Grpc;
 use systems::quinn::Quinn;
 use systems::typed::Typed;
 use systems::{on_ours, on_published};
 
 const USAGE: &str = "usage: peer --system NAME --role server|client|both [--servers N]
 systems: ours-dynamic, ours-async, ours-typed, ours-typed-local, published, published-async, quinn, quinn-split,
-         quinn-called";
+         quinn-called, grpc";
 
 fn main() -> ExitCode {
     match Arguments::parse(std::env::args().skip(1)).and_then(run) {
@@ -78,6 +79,7 @@ fn run(Arguments { system, role }: Arguments) -> Result<()> {
         "quinn" => peer::run(Quinn::shared()?, role),
         "quinn-split" => peer::run(Quinn::split()?, role),
         "quinn-called" => peer::run(Quinn::called()?, role),
+        "grpc" => peer::run(Grpc::new()?, role),
         _ => bail!("there is no system {system}\n{USAGE}"),
     }
 }

@@ -227,7 +227,7 @@ pub async fn reconnect<C: Client>(client: Arc<C>, until: Duration) -> Result<(Du
                     last_failure = Some(failure);
                 }
             }
-            client.mend().await;
+            client.mend(0).await;
             tokio::time::sleep(RETRY_EVERY).await;
         }
     };
@@ -265,6 +265,62 @@ pub async fn idle<S: System>(
         match connecting.join_next().await {
             Some(client) => clients.push(client??),
             None => return Ok(clients),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers with what `make` makes of the payload.
+    struct Fake(fn(&Bytes) -> Vec<u8>);
+
+    impl Client for Fake {
+        type Answer = Vec<u8>;
+
+        async fn connected(&self) -> usize {
+            1
+        }
+
+        async fn echo(&self, _server: usize, payload: &Bytes) -> Result<Vec<u8>> {
+            tokio::task::yield_now().await;
+            Ok((self.0)(payload))
+        }
+
+        async fn close(&self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What all orders say; the last one gives up after `until`.
+    async fn failures(make: fn(&Bytes) -> Vec<u8>, until: Duration) -> Vec<String> {
+        let client = Arc::new(Fake(make));
+        let failures = [
+            latency(client.clone(), 9, 2).await.err(),
+            throughput(client.clone(), 9, 5, 2).await.err(),
+            fan_out(client.clone(), 3, 9, 1).await.err(),
+            beside_stream(client.clone(), 9, 2).await.err(),
+            reconnect(client, until).await.err(),
+        ];
+        failures.into_iter().flatten().map(|failure| format!("{failure:#}")).collect()
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_not_the_payload_fails_every_order() {
+        assert_eq!(failures(|payload| payload.to_vec(), Duration::from_secs(30)).await, [""; 0]);
+        let short = failures(|payload| payload[1..].to_vec(), Duration::from_millis(10)).await;
+        assert_eq!(short.len(), 5, "{short:?}");
+        let other = failures(|payload| vec![0; payload.len()], Duration::from_secs(30)).await;
+        assert_eq!(other.len(), 5, "{other:?}");
+    }
+
+    #[tokio::test]
+    async fn every_echo_is_made_and_sampled() {
+        let client = Arc::new(Fake(|payload| payload.to_vec()));
+        for (count, in_flight) in [(10, 4), (3, 8), (0, 1)] {
+            let (samples, _) = throughput(client.clone(), 9, count, in_flight).await.unwrap();
+            assert_eq!(samples.len(), count, "{in_flight} in flight");
         }
     }
 }

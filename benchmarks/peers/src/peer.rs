@@ -326,3 +326,19 @@ fn all_millis(samples: &[Duration]) -> Vec<f64> {
 fn all_micros(samples: &[Duration]) -> Vec<f64> {
     samples.iter().map(|sample| sample.as_nanos() as f64 / 1e3).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_samples_are_thinned_evenly() {
+        let samples = |count: usize| (0..count as u64).map(Duration::from_millis).collect::<Vec<_>>();
+        for count in [0, 1, SAMPLES_MAX] {
+            assert_eq!(thinned(samples(count)), samples(count), "{count}");
+        }
+        let thin = thinned(samples(2 * SAMPLES_MAX + 1));
+        assert!(thin.len() > SAMPLES_MAX / 2 && thin.len() <= SAMPLES_MAX, "{}", thin.len());
+        assert!(thin.windows(2).all(|pair| pair[1] - pair[0] == Duration::from_millis(3)));
+    }
+}

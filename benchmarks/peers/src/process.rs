@@ -51,3 +51,32 @@ pub fn receive_buffer_bytes(port: u16) -> Option<usize> {
 pub fn receive_buffer_bytes(_port: u16) -> Option<usize> {
     None
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    #[test]
+    fn the_receive_buffer_is_that_of_the_socket_on_the_port() {
+        let sockets = [64 * 1024, 128 * 1024].map(|asked| {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket2::SockRef::from(&socket).set_recv_buffer_size(asked).unwrap();
+            socket
+        });
+        for socket in &sockets {
+            let granted = socket2::SockRef::from(socket).recv_buffer_size().unwrap();
+            assert_eq!(receive_buffer_bytes(socket.local_addr().unwrap().port()), Some(granted));
+        }
+    }
+
+    #[test]
+    fn work_costs_processor_time() {
+        let before = cpu();
+        while cpu() < before + Duration::from_millis(5) {
+            std::hint::black_box(0);
+        }
+        assert!(rss_bytes().unwrap() > 100_000);
+    }
+}

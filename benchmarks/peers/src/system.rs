@@ -84,8 +84,10 @@ pub trait Client: Send + Sync + 'static {
         }
     }
 
-    /// Called after an echo failed and before the next: what a program must do itself to be connected again.
-    fn mend(&self) -> impl Future<Output = ()> + Send {
+    /// Called after an echo failed and before the next: what a program must do itself to be connected to server number
+    /// `server` again.
+    fn mend(&self, server: usize) -> impl Future<Output = ()> + Send {
+        let _ = server;
         async {}
     }
 

@@ -260,17 +260,16 @@ impl Client for QuinnClient {
         Ok(receive.read_to_end(PAYLOAD_BYTES_MAX).await?)
     }
 
-    /// Dials every server anew to which the connection is lost.
-    async fn mend(&self) {
-        for link in &self.links {
-            if link.connection().is_some_and(|connection| connection.close_reason().is_none()) {
-                continue;
-            }
-            let (endpoint, addr) = (self.endpoint.clone(), link.addr);
-            let dialled = self.driver.spawn(async move { dial(&endpoint, addr).await }).await;
-            let connection = dialled.ok().and_then(Result::ok).map(Arc::new);
-            *link.connection.write().unwrap_or_else(PoisonError::into_inner) = connection;
+    /// Dials the server anew if the connection to it is lost.
+    async fn mend(&self, server: usize) {
+        let link = &self.links[server];
+        if link.connection().is_some_and(|connection| connection.close_reason().is_none()) {
+            return;
         }
+        let (endpoint, addr) = (self.endpoint.clone(), link.addr);
+        let dialled = self.driver.spawn(async move { dial(&endpoint, addr).await }).await;
+        let connection = dialled.ok().and_then(Result::ok).map(Arc::new);
+        *link.connection.write().unwrap_or_else(PoisonError::into_inner) = connection;
     }
 
     async fn close(&self) -> Result<()> {
