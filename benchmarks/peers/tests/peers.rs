@@ -1,4 +1,5 @@
 //! Every system as the driver meets it: a process that takes orders. The figures are not looked at, for machines differ.
+#![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
