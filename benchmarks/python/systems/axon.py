@@ -69,17 +69,12 @@ def peer() -> tasks.Peer:
 class System:
     """Axons and dendrites."""
 
-    def __init__(self) -> None:
-        # An axon wants a wallet, which is a directory of files. Deleted when the process ends.
-        self._wallets = tempfile.TemporaryDirectory(prefix="btlightning-bench-")
-
     async def serve(self, ports: Sequence[int]) -> list[Server]:
         """Starts axons on 127.0.0.1."""
         return [await self._serve(index, port, alone=len(ports) == 1) for index, port in enumerate(ports)]
 
     async def _serve(self, index: int, wanted: int, alone: bool) -> Server:
-        wallet = Wallet(name="bench", hotkey=f"miner-{index}", path=self._wallets.name)
-        wallet.set_hotkey(_keypair(keys.miner_seed(index)), encrypt=False, overwrite=True)
+        wallet = _wallet(keys.miner_seed(index))
         give_up = time.monotonic() + START_MAX_S
         while True:
             server = Server(wallet, wanted or process.free_port(socket.SOCK_STREAM))
@@ -164,11 +159,13 @@ class Client:
         return _data(answer)
 
     async def fan_out(self, payload: bytes) -> list[bytes]:
-        """Asks all axons in one call."""
+        """Asks all axons in one call. The connections are closed after it, as ``Dendrite.query`` does: hundreds of axons
+        take longer to answer than they keep a connection, and one that they have just closed fails its request."""
         synapse = Echo(data=base64.b64encode(payload).decode())
-        answers = await self._dendrites[0].forward(
-            self._axons, synapse, timeout=measure.ECHO_TIMEOUT_S, deserialize=False
-        )
+        async with Dendrite(wallet=self._keypair) as dendrite:
+            answers = await dendrite.forward(
+                self._axons, synapse, timeout=measure.ECHO_TIMEOUT_S, deserialize=False
+            )
         return [_data(answer) for answer in answers]
 
     async def close(self) -> None:
@@ -187,6 +184,15 @@ def _data(answer: Echo) -> bytes:
 def _axon_info(at: ServerAt) -> AxonInfo:
     host, port = host_and_port(at)
     return AxonInfo(version=0, ip=host, port=port, ip_type=4, hotkey=at["key"], coldkey=at["key"])
+
+
+def _wallet(seed: bytes) -> Wallet:
+    """An axon wants a wallet, which is files. What it has read once it keeps, so they are gone again at once."""
+    with tempfile.TemporaryDirectory() as directory:
+        wallet = Wallet(name="bench", hotkey="bench", path=directory)
+        wallet.set_hotkey(_keypair(seed), encrypt=False, overwrite=True)
+        _ = wallet.hotkey
+        return wallet
 
 
 @functools.cache
