@@ -162,6 +162,8 @@ async fn connections_outlive_the_future_that_accepted_them() {
 async fn a_server_that_is_dropped_says_so() {
     let miner = Miner::start().await;
     let (alice, stranger) = (Raw::authenticated(&miner, "alice").await, Raw::connect(&miner).await);
+    // Before the server has seen the end of the TLS handshake, QUIC lets it give no reason (RFC 9000, section 10.2.3).
+    assert_eq!(stranger.failure("echo", &data([])).await, "authentication failed");
     miner.serving.abort();
     let _ = miner.serving.await;
     drop(Arc::into_inner(miner.server).unwrap());

@@ -146,7 +146,7 @@ impl Dialler {
             return Err(wrong_key());
         }
         unproven.keep();
-        Ok(Link { lane: lane.clone(), connection, proven: proven.hotkey, since: Instant::now().into_std() })
+        Ok(Link::new(connection, lane.clone(), proven.hotkey))
     }
 
     /// The handshake on a fresh connection.

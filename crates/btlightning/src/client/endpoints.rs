@@ -4,7 +4,6 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use btlightning_proto::peers::PeerAddr;
 use quinn::{Connecting, Endpoint};
-use tokio::runtime::Handle;
 use tracing::debug;
 
 use super::dial_error::DialError;
@@ -20,7 +19,8 @@ pub(crate) struct Endpoints {
     config: quinn::ClientConfig,
     pub(crate) io: Io,
     /// The program's own runtime.
-    pub(crate) runtime: Handle,
+    #[cfg(feature = "subtensor")]
+    pub(crate) runtime: tokio::runtime::Handle,
 }
 
 impl Endpoints {
@@ -38,7 +38,14 @@ impl Endpoints {
         if let (Err(v4), Err(v6)) = (&v4, &v6) {
             return Err(LightningError::Connection(format!("no UDP socket: {v4} (IPv4), {v6} (IPv6)")));
         }
-        Ok(Self { v4: v4.ok(), v6: v6.ok(), config, io, runtime: Handle::current() })
+        Ok(Self {
+            v4: v4.ok(),
+            v6: v6.ok(),
+            config,
+            io,
+            #[cfg(feature = "subtensor")]
+            runtime: tokio::runtime::Handle::current(),
+        })
     }
 
     /// Begins to dial, where it is called: the connection lives on that runtime. The server name is the IP address as

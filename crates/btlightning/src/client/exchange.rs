@@ -1,11 +1,13 @@
 //! One exchange on a proven link: a stream of its own, one frame out, an answer back, every wait within a deadline.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use quinn::{ConnectionStats, ReadError};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use super::deadline::deadline_after;
 use super::error::{CallError, Phase};
@@ -64,14 +66,14 @@ pub(crate) async fn send(
     let timed_out = |phase| CallError::TimedOut { phase, after: asked.elapsed() };
     let lost = |phase, why: &dyn std::fmt::Display| connection_lost(link, phase, why);
 
-    let (send, receive) = timeout_at(deadline, within_silence(slot, link, link.connection.open_bi()))
+    let (send, receive) = within(deadline, slot, link, link.connection.open_bi())
         .await
         .map_err(|_| timed_out(Phase::Connecting))?
         .map_err(|error| lost(Phase::Connecting, &error))?;
     let opened = Instant::now();
     let mut sender = FrameSender::new(send);
     let reader = FrameReader::new(receive);
-    timeout_at(deadline, within_silence(slot, link, sender.send(frame)))
+    within(deadline, slot, link, sender.send(frame))
         .await
         .map_err(|_| timed_out(Phase::Sending))?
         .map_err(|error| lost(Phase::Sending, &error))?;
@@ -148,7 +150,7 @@ async fn receive(
         bounds.deadline.min(deadline_after(sent.marks.sent, first_byte))
     });
     let header =
-        timeout_at(begin_by, within_silence(slot, link, sent.reader.header(bounds.payload_bytes_max)))
+        within(begin_by, slot, link, sent.reader.header(bounds.payload_bytes_max))
             .await
             .map_err(|_| CallError::TimedOut { phase: Phase::FirstByte, after: after() })?
             .map_err(|error| read_failure(link, Phase::FirstByte, error))?
@@ -156,30 +158,47 @@ async fn receive(
                 connection_lost(link, Phase::FirstByte, &"the peer ended the stream without an answer")
             })?;
     let first_byte = Instant::now();
-    let payload = timeout_at(bounds.deadline, within_silence(slot, link, sent.reader.payload(header)))
+    let payload = within(bounds.deadline, slot, link, sent.reader.payload(header))
         .await
         .map_err(|_| CallError::TimedOut { phase: Phase::Answer, after: after() })?
         .map_err(|error| read_failure(link, Phase::Answer, error))?;
     Ok((Frame { kind: header.kind, payload }, first_byte))
 }
 
-/// Waits for `work`, and looks now and then whether the link is dead. If it is, the supervisor is told; it closes the
-/// link, and `work` then fails like on any other loss.
-pub(crate) async fn within_silence<T>(slot: &Slot, link: &Link, work: impl Future<Output = T>) -> T {
+/// The time was up.
+#[derive(Debug)]
+pub(crate) struct Late;
+
+/// Waits for `work` until `deadline`, and looks now and then whether the link is dead. If it is, the supervisor is told; it
+/// closes the link, and `work` then fails like on any other loss.
+pub(crate) async fn within<T>(
+    deadline: Instant,
+    slot: &Slot,
+    link: &Link,
+    work: impl Future<Output = T>,
+) -> Result<T, Late> {
     let mut work = std::pin::pin!(work);
+    // Most work is done at once, and needs no clock.
+    if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
+        return Ok(done);
+    }
     let mut silence = Silence::default();
-    let mut look_at = Instant::now() + LOOK_EVERY;
+    let mut now = Instant::now();
     loop {
+        let look_at = deadline.min(now + LOOK_EVERY);
         tokio::select! {
             biased;
-            done = &mut work => return done,
+            done = &mut work => return Ok(done),
             () = sleep_until(look_at) => {}
         }
+        now = Instant::now();
+        if look_at == deadline {
+            return Err(Late);
+        }
         let (sent, received) = traffic(&link.connection.stats());
-        if silence.is_too_long(Instant::now(), sent, received) {
+        if silence.is_too_long(now, sent, received) {
             slot.give_up(link, LinkFault::Silent);
         }
-        look_at = Instant::now() + LOOK_EVERY;
     }
 }
 
@@ -234,7 +253,10 @@ pub(crate) fn read_failure(link: &Link, phase: Phase, error: FrameReadError) -> 
 
 fn connection_lost(link: &Link, phase: Phase, otherwise: &dyn std::fmt::Display) -> CallError {
     let why = match link.connection.close_reason() {
-        Some(error) => close::describe(&error),
+        Some(error) => {
+            link.note_lost();
+            close::describe(&error)
+        }
         None => otherwise.to_string(),
     };
     CallError::ConnectionLost { phase, why }

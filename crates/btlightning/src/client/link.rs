@@ -1,5 +1,6 @@
 //! A connection that has proven whose it is.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use btlightning_proto::identity::Hotkey;
@@ -16,4 +17,21 @@ pub(crate) struct Link {
     /// The only hotkey that this connection is good for.
     pub(crate) proven: Hotkey,
     pub(crate) since: Instant,
+    is_lost: AtomicBool,
+}
+
+impl Link {
+    pub(crate) fn new(connection: Connection, lane: Lane, proven: Hotkey) -> Self {
+        Self { connection, lane, proven, since: Instant::now(), is_lost: AtomicBool::new(false) }
+    }
+
+    /// Notes that the connection has ended.
+    pub(crate) fn note_lost(&self) {
+        self.is_lost.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the connection is known to have ended.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Relaxed)
+    }
 }

@@ -13,6 +13,7 @@ mod error;
 mod exchange;
 mod fan_out;
 mod knock;
+mod known;
 mod link;
 #[cfg(feature = "subtensor")]
 mod monitor;

@@ -3,6 +3,8 @@
 use btlightning_proto::identity::{Hotkey, HotkeyError};
 use btlightning_proto::peers::{PeerAddr, QuicAxonInfo};
 
+use super::known::Spelled;
+
 /// Something that names a miner: a [`Hotkey`], the text of one, or an axon.
 ///
 /// A hotkey alone is looked up in the registry. An axon says where the miner is, too: if the registry does not have it
@@ -19,6 +21,12 @@ pub trait NamesMiner {
 
     /// Where the miner is, if that is known here.
     fn addr(&self) -> Option<PeerAddr> {
+        None
+    }
+
+    /// The texts that say all of it, if there are any: what was read once need not be read again.
+    #[doc(hidden)]
+    fn spelled(&self) -> Option<Spelled<'_>> {
         None
     }
 }
@@ -41,6 +49,10 @@ impl NamesMiner for str {
     fn name(&self) -> String {
         self.to_owned()
     }
+
+    fn spelled(&self) -> Option<Spelled<'_>> {
+        Some(Spelled { hotkey: self, addr: None })
+    }
 }
 
 impl NamesMiner for String {
@@ -50,6 +62,10 @@ impl NamesMiner for String {
 
     fn name(&self) -> String {
         self.clone()
+    }
+
+    fn spelled(&self) -> Option<Spelled<'_>> {
+        Some(Spelled { hotkey: self, addr: None })
     }
 }
 
@@ -65,6 +81,10 @@ impl NamesMiner for QuicAxonInfo {
     fn addr(&self) -> Option<PeerAddr> {
         Some(self.addr_key())
     }
+
+    fn spelled(&self) -> Option<Spelled<'_>> {
+        Some(Spelled { hotkey: &self.hotkey, addr: Some((&self.ip, self.port)) })
+    }
 }
 
 impl<T: NamesMiner + ?Sized> NamesMiner for &T {
@@ -78,5 +98,9 @@ impl<T: NamesMiner + ?Sized> NamesMiner for &T {
 
     fn addr(&self) -> Option<PeerAddr> {
         (**self).addr()
+    }
+
+    fn spelled(&self) -> Option<Spelled<'_>> {
+        (**self).spelled()
     }
 }

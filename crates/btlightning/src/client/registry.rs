@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::deadline::deadline_after;
 use super::error::CallError;
+use super::known::KnownRoutes;
 use super::names::NamesMiner;
 use super::peers::Peer;
 use super::route::Route;
@@ -23,6 +24,7 @@ pub(crate) struct Registry {
     addresses_max: usize,
     supervision: Arc<Supervision>,
     table: Mutex<Table>,
+    known: KnownRoutes,
 }
 
 /// What becomes of an address that is still wanted and could not be reached.
@@ -42,7 +44,7 @@ struct Table {
 
 impl Registry {
     pub(crate) fn new(addresses_max: usize, supervision: Arc<Supervision>) -> Self {
-        Self { addresses_max, supervision, table: Mutex::default() }
+        Self { addresses_max, supervision, table: Mutex::default(), known: KnownRoutes::default() }
     }
 
     /// The slot of a hotkey that is wanted.
@@ -77,7 +79,10 @@ impl Registry {
 
     /// Closes every slot and forgets everyone.
     pub(crate) fn close_all(&self, reason: CloseReason) {
-        let table = std::mem::take(&mut *self.lock());
+        let mut locked = self.lock();
+        self.known.forget();
+        let table = std::mem::take(&mut *locked);
+        drop(locked);
         for slot in table.slots.values() {
             slot.close(reason, &self.supervision.feed);
         }
@@ -88,15 +93,34 @@ impl Registry {
         if self.supervision.dialler.endpoints().is_none() {
             return Err(CallError::NotStarted);
         }
-        let hotkey = miner.hotkey()?;
-        let Some(addr) = miner.addr() else {
-            return self.find(&hotkey).ok_or(CallError::UnknownPeer(hotkey));
-        };
-        let mut table = self.lock();
-        // Most axons are spelt as the registry spells them.
-        if let Some(slot) = table.slots.get(&addr).filter(|slot| slot.wants(&hotkey) && !slot.is_closed()) {
-            return Ok(Route { hotkey, slot: slot.clone() });
+        let spelled = miner.spelled();
+        if let Some(route) = spelled.and_then(|spelled| self.known.find(spelled)) {
+            return Ok(route);
         }
+        let hotkey = miner.hotkey()?;
+        let mut table = self.lock();
+        let known = match miner.addr() {
+            // Most axons are spelt as the registry spells them.
+            Some(addr) => table.slots.get(&addr).filter(|slot| slot.wants(&hotkey) && !slot.is_closed()).cloned(),
+            None => {
+                let slot = table.homes.get(&hotkey).and_then(|addr| table.slots.get(addr));
+                Some(slot.ok_or(CallError::UnknownPeer(hotkey))?.clone())
+            }
+        };
+        let route = match known {
+            Some(slot) => Route { hotkey, slot },
+            None => self.added(&mut table, hotkey, miner)?,
+        };
+        if let Some(spelled) = spelled {
+            self.known.note(spelled, &route);
+        }
+        Ok(route)
+    }
+
+    /// The route to a miner that is not at its address yet.
+    fn added(&self, table: &mut Table, hotkey: Hotkey, miner: &impl NamesMiner) -> Result<Route, CallError> {
+        let addr = miner.addr().ok_or(CallError::UnknownPeer(hotkey))?;
+        self.known.forget();
         let addr = addr.canonical()?;
         let slot = match table.slots.get(&addr) {
             Some(slot) if !slot.is_closed() => {
@@ -110,7 +134,7 @@ impl Registry {
                 return Err(CallError::ConnectionLimit { max: self.addresses_max });
             }
             // A slot that closed by itself lost its supervisor; it is replaced.
-            _ => self.open_slot(&mut table, addr.clone(), HashSet::from([hotkey])),
+            _ => self.open_slot(table, addr.clone(), HashSet::from([hotkey])),
         };
         table.homes.insert(hotkey, addr);
         Ok(Route { hotkey, slot })
@@ -153,6 +177,7 @@ impl Registry {
     }
 
     fn carry_out(&self, table: &mut Table, axons: Vec<QuicAxonInfo>, down: Down) -> Vec<Arc<Slot>> {
+        self.known.forget();
         let (wanted, rejected) = WantedPeers::parse(axons);
         for peers::Rejected { axon, why } in rejected {
             warn!("miner {:?} at {:?} is left out: {why}", axon.hotkey, axon.addr_key().as_ref());

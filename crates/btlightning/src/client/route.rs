@@ -26,10 +26,11 @@ pub(crate) async fn ready_link(
     deadline: Instant,
     asked: Instant,
 ) -> Result<Arc<Link>, CallError> {
-    // Almost every call finds the link up; subscribing is for those that do not.
+    // Almost every call finds the link up; subscribing is for those that do not. Whether the link is still alive is seen
+    // by the thread that it lives on: to look from here would be to wait for that thread's lock.
     if let SlotState::Connected(link) = route.slot.state()
         && link.proven == route.hotkey
-        && link.connection.close_reason().is_none()
+        && !link.is_lost()
     {
         return Ok(link);
     }
@@ -75,7 +76,7 @@ impl Patience {
                 unavailable(None, Arc::new(route.slot.wrong_hotkey(link)))
             }
             // A link that has just died is about to be dialled again; its supervisor will say so.
-            SlotState::Connected(link) if link.connection.close_reason().is_some() => Outlook::Wait,
+            SlotState::Connected(link) if link.is_lost() => Outlook::Wait,
             SlotState::Connected(link) => Outlook::Ready(link.clone()),
             SlotState::Connecting { .. } => {
                 self.dial_seen = true;

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use btlightning_proto::wire::{MessageType, ResponseEnvelope, ScanLimits, StreamEnd, parse_stream_chunk};
 use bytes::Bytes;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::call;
 use super::config::LightningClientConfig;
 use super::deadline::deadline_after;
 use super::error::{CallError, PeerError, Phase};
-use super::exchange::{self, Bounds, Sent, within_silence};
+use super::exchange::{self, Bounds, Sent, within};
 use super::link::Link;
 use super::reply::Timings;
 use super::request::RawRequest;
@@ -123,7 +123,7 @@ impl ChunkStream {
         }
         let phase = if is_first { Phase::FirstByte } else { Phase::Chunk };
         let reading = self.sent.reader.frame(self.payload_bytes_max);
-        let frame = timeout_at(deadline, within_silence(&self.slot, &self.link, reading))
+        let frame = within(deadline, &self.slot, &self.link, reading)
             .await
             .map_err(|_| CallError::TimedOut { phase: Phase::Chunk, after: asked.elapsed() })?
             .map_err(|error| exchange::read_failure(&self.link, phase, error))?

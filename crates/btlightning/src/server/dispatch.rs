@@ -1,20 +1,25 @@
 //! A validator's request: read, checked, handed to its handler, answered.
 
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, warn};
 
 use super::call::{Call, Caller, Response};
+use super::habits::Habits;
 use super::handler::{Handler, HandlerError};
 use super::handlers::Entry;
 use super::intake::{Share, Taken};
 use super::panics::{HANDLER_WORDS_BYTES_MAX, Panicked};
 use super::session::Session;
-use super::stream::{fail, refuse_unread, send_last};
+use super::stream::{fail, failure_frame, refuse_unread, send_last};
 use super::streaming;
-use super::work::{self, Ended};
+use super::work::{self, Ended, First};
 use crate::Hotkey;
 use crate::transport::close::{printable, printable_within};
-use crate::transport::frame_io::{FrameReader, FrameSender};
+use crate::transport::frame_io::{FrameReader, FrameSender, Outgoing};
+use crate::transport::io::Task;
 use crate::wire::{DecodeError, FrameError, FrameHeader, MessageType, RequestEnvelope, ScanLimits};
 
 /// Serves one request of a validator, of which the header was read.
@@ -32,48 +37,92 @@ pub(super) async fn serve(
     let taken = session.intake.payload(&mut reader, header).await?;
     // Whatever follows the request is not wanted.
     drop(reader);
-    answer(session, hotkey, taken, sender).await
+    match ask(session, hotkey, taken) {
+        Ok(asked) => answer(session, asked, sender).await,
+        Err(words) => fail(session, sender, words).await,
+    }
 }
 
-async fn answer(session: &Session, hotkey: Hotkey, taken: Taken, sender: FrameSender) -> Option<FrameSender> {
+/// A request of which nothing but the handler's work is left to do.
+pub(super) struct Asked {
+    pub(super) request: Request,
+    pub(super) handler: Handler,
+    pub(super) habits: Arc<Habits>,
+    pub(super) call: Call,
+    /// The program's runtime.
+    program: Handle,
+}
+
+/// What is known of a request besides its payload.
+#[derive(Clone)]
+pub(super) struct Request {
+    pub(super) name: Arc<str>,
+    pub(super) deadline: Instant,
+}
+
+impl Asked {
+    /// Whether the handler belongs on the I/O thread, and is likely to be done at once.
+    pub(super) fn is_quick(&self) -> bool {
+        let is_whole = match &self.handler {
+            Handler::Unary(handler) => !handler.stays_on_io_thread(),
+            Handler::Blocking(_) => true,
+            Handler::Streaming(_) => false,
+        };
+        is_whole && self.habits.with(self.call.payload().len()).is_quick()
+    }
+
+    /// Begins it on this thread, outside of any runtime.
+    pub(super) fn begin_here(self) -> First {
+        work::begin_here(&self.handler, &self.habits, self.call, &self.program)
+    }
+}
+
+/// Finds out what a request asks for. The other outcome is what the caller is to be told.
+pub(super) fn ask(session: &Session, hotkey: Hotkey, taken: Taken) -> Result<Asked, &'static str> {
     let shared = &session.shared;
     let received_at = Instant::now();
-    let (request, share) = match parse(taken) {
-        Ok(parsed) => parsed,
-        Err(error) => {
-            shared.hush.requests.line(|more| {
-                let why = printable(error.to_string().as_bytes());
-                warn!("Failed to parse synapse packet of {hotkey}: {why}{more}");
-            });
-            return fail(session, sender, "invalid request format").await;
-        }
-    };
-    let Some((name, Entry { handler, habits })) = shared.handlers.find(request.synapse_type()) else {
+    let (request, share) = parse(taken).map_err(|error| {
         shared.hush.requests.line(|more| {
-            let name = printable(request.synapse_type().as_bytes());
-            warn!("No handler registered for synapse type: {name} (asked by {hotkey}){more}");
+            let why = printable(error.to_string().as_bytes());
+            warn!("Failed to parse synapse packet of {hotkey}: {why}{more}");
         });
-        // Nothing of it is needed while the answer is written.
-        drop((request, share));
-        return fail(session, sender, "unrecognized synapse type").await;
-    };
+        "invalid request format"
+    })?;
+    let (name, Entry { handler, habits }) =
+        shared.handlers.find(request.synapse_type()).ok_or_else(|| {
+            shared.hush.requests.line(|more| {
+                let name = printable(request.synapse_type().as_bytes());
+                warn!("No handler registered for synapse type: {name} (asked by {hotkey}){more}");
+            });
+            "unrecognized synapse type"
+        })?;
     let deadline = received_at + shared.config.handler_timeout();
     let remote_addr = session.connection.remote_address();
     let caller = Caller::new(hotkey, remote_addr, session.id, received_at.into_std(), deadline.into_std());
     let call = Call::new(caller, request, share);
-    match handler {
-        Handler::Unary(handler) => {
-            let outcome = outcome(deadline, &sender, work::unary(session, &habits, handler, call)).await;
-            answer_once(session, &name, outcome, sender).await
-        }
-        Handler::Blocking(handler) => {
-            let outcome = outcome(deadline, &sender, work::blocking(session, &habits, handler, call)).await;
-            answer_once(session, &name, outcome, sender).await
-        }
-        Handler::Streaming(handler) => {
-            streaming::answer(session, &name, handler, call, deadline, sender).await
-        }
+    let program = session.running.program.clone();
+    Ok(Asked { request: Request { name, deadline }, handler, habits, call, program })
+}
+
+/// Runs the handler and answers.
+pub(super) async fn answer(session: &Session, asked: Asked, sender: FrameSender) -> Option<FrameSender> {
+    let request = asked.request.clone();
+    if let Handler::Streaming(handler) = asked.handler {
+        return streaming::answer(session, &request.name, handler, asked.call, request.deadline, sender).await;
     }
+    let outcome = outcome(request.deadline, &sender, work::once(session, asked)).await;
+    answer_once(session, &request.name, outcome, sender).await
+}
+
+/// Waits for a handler that has gone on elsewhere, and answers.
+pub(super) async fn answer_working(
+    session: &Session,
+    request: &Request,
+    working: Task<Ended>,
+    sender: FrameSender,
+) -> Option<FrameSender> {
+    let outcome = outcome(request.deadline, &sender, async { work::joined(working.await) }).await;
+    answer_once(session, &request.name, outcome, sender).await
 }
 
 /// The request in a payload. From here on the request alone holds the frame, and goes together with its share.
@@ -124,29 +173,31 @@ async fn answer_once(
     outcome: Outcome<Response>,
     sender: FrameSender,
 ) -> Option<FrameSender> {
+    let frame = frame_of(session, name, outcome)?;
+    send_last(sender, frame, session.shared.config.handler_timeout()).await
+}
+
+/// The frame that tells the caller of an outcome, if it is still there; the log is told of failures.
+pub(super) fn frame_of(session: &Session, name: &str, outcome: Outcome<Response>) -> Option<Outgoing> {
     log_failure(session, name, &outcome);
-    match outcome {
+    let words = match outcome {
         Outcome::Done(response) => {
-            let config = &session.shared.config;
+            let max = session.shared.config.max_frame_payload_bytes;
             let (frame, payload_bytes) = response.into_frame();
-            if payload_bytes > config.max_frame_payload_bytes {
-                session.shared.hush.handlers.line(|more| {
-                    error!(
-                        "Answer of {name} is {payload_bytes} bytes, over the limit of {}{more}",
-                        config.max_frame_payload_bytes
-                    );
-                });
-                return fail(session, sender, "internal serialization error").await;
+            if payload_bytes <= max {
+                return Some(frame);
             }
-            send_last(sender, frame, config.handler_timeout()).await
+            session.shared.hush.handlers.line(|more| {
+                error!("Answer of {name} is {payload_bytes} bytes, over the limit of {max}{more}");
+            });
+            "internal serialization error"
         }
-        Outcome::Failed(error) if error.is_unsendable() => {
-            fail(session, sender, "internal serialization error").await
-        }
-        Outcome::Failed(_) | Outcome::Panicked(_) => fail(session, sender, "request processing failed").await,
-        Outcome::TimedOut => fail(session, sender, "handler timed out").await,
-        Outcome::CallerGone => None,
-    }
+        Outcome::Failed(error) if error.is_unsendable() => "internal serialization error",
+        Outcome::Failed(_) | Outcome::Panicked(_) => "request processing failed",
+        Outcome::TimedOut => "handler timed out",
+        Outcome::CallerGone => return None,
+    };
+    failure_frame(session, words)
 }
 
 /// Says in the log what the caller is not told.
@@ -172,8 +223,6 @@ pub(super) fn log_failure<T>(session: &Session, name: &str, outcome: &Outcome<T>
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use bytes::Bytes;
 
     use super::*;

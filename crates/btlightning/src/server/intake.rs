@@ -15,7 +15,7 @@ use crate::wire::FrameHeader;
 
 /// Requests up to this size are not counted, in bytes, and so never wait: the connection's number of streams bounds
 /// what they take.
-const SMALL_BYTES: u32 = 64 * 1024;
+pub(super) const SMALL_BYTES: u32 = 64 * 1024;
 
 /// What a connection's larger requests may take together, in frames of the largest size, where that is more than
 /// [`BUDGET_BYTES_LEAST`]. One could be in the way of all others; with two, a request of the largest size is read while
@@ -45,6 +45,13 @@ pub(super) struct Taken {
 #[derive(Debug)]
 pub(super) struct Share {
     _units: Option<OwnedSemaphorePermit>,
+}
+
+impl Share {
+    /// Of a request that is too small to count.
+    pub(super) fn none() -> Self {
+        Self { _units: None }
+    }
 }
 
 impl Intake {
@@ -81,7 +88,7 @@ impl Intake {
     /// Waits for room for a large request; a small one needs none.
     pub(super) async fn share(&self, payload_bytes: u32) -> Option<Share> {
         if payload_bytes <= SMALL_BYTES {
-            return Some(Share { _units: None });
+            return Some(Share::none());
         }
         // The semaphore is never closed.
         let units = self.large.clone().acquire_many_owned(payload_bytes.div_ceil(UNIT_BYTES)).await.ok()?;

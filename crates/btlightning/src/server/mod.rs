@@ -22,12 +22,14 @@ mod handlers;
 mod handshake;
 mod hush;
 mod intake;
+mod late;
 mod learned;
 mod lifecycle;
 mod pace;
 mod panics;
 mod policy;
 mod published;
+mod quick;
 mod refresh;
 #[allow(clippy::module_inception)]
 mod server;

@@ -3,11 +3,11 @@
 //! It begins as a stranger's. Once a handshake on it has proven a hotkey it is that validator's, for good, wherever its
 //! packets come from: what it proved is a value in here, and no table says who sits at an address.
 
-use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Poll;
 
-use quinn::Connection;
+use quinn::{Connection, RecvStream, SendStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, warn};
@@ -16,13 +16,15 @@ use super::admission::StrangerSlot;
 use super::call::ConnectionId;
 use super::directory::{Activity, DirectoryFull, Membership};
 use super::intake::Intake;
+use super::late::Late;
+use super::quick;
 use super::shared::{PhaseWatch, Running, Shared, Stop};
 use super::stream;
 use crate::Hotkey;
 use crate::transport::close::{self, CloseReason};
 use crate::transport::endpoint;
 use crate::transport::frame_io::FrameSender;
-use crate::transport::io::Lane;
+use crate::transport::io::{Lane, poll_now};
 
 /// The state of one connection.
 pub(super) struct Session {
@@ -39,6 +41,7 @@ pub(super) struct Session {
     pub(super) source_ip: IpAddr,
     pub(super) activity: Arc<Activity>,
     pub(super) intake: Intake,
+    pub(super) late: Late,
     proven: OnceLock<Hotkey>,
     seat: Mutex<Seat>,
 }
@@ -76,6 +79,7 @@ impl Session {
         Self {
             id: shared.next_connection(),
             intake: Intake::new(&shared.config),
+            late: Late::new(shared.config.max_concurrent_bidi_streams),
             shared,
             running,
             connection,
@@ -131,16 +135,18 @@ impl Session {
 /// Serves the connection until it ends. A stranger is closed at `deadline`.
 pub(super) async fn serve(session: Arc<Session>, deadline: Instant, mut phase: PhaseWatch) {
     let _place = Place(&session);
-    let mut streams = Streams::new(session.shared.config.max_concurrent_bidi_streams);
+    let mut streams = Streams { session: session.clone(), running: JoinSet::new() };
     let mut stopping = std::pin::pin!(phase.stopping());
     loop {
         tokio::select! {
             biased;
             how = &mut stopping => return stop(&session, streams, how).await,
             Some(ended) = streams.running.join_next() => streams.note(ended),
+            () = session.late.news() => streams.begin_late(),
             opened = session.connection.accept_bi() => match opened {
                 Ok((send, receive)) => {
-                    streams.running.spawn(stream::serve(session.clone(), send, receive));
+                    streams.begin(send, receive);
+                    streams.begin_others();
                 }
                 Err(error) => return log_end(&session, &error),
             },
@@ -194,31 +200,40 @@ impl Drop for Place<'_> {
 
 /// The streams of one connection. Dropping it drops whatever runs on them.
 struct Streams {
+    session: Arc<Session>,
     running: JoinSet<Option<FrameSender>>,
-    /// The streams whose last byte was written of late. The peer may not have it yet, and closing the connection would
-    /// lose it. There is no more of these than streams that the peer may open, since it gets a new one for each whose
-    /// last byte it has acknowledged.
-    answered: VecDeque<FrameSender>,
-    answered_max: usize,
 }
 
-/// A bound on the bound, for configurations that allow more streams than any peer uses.
-const ANSWERED_MAX: usize = 1024;
+/// How many streams that are there already are begun after one that was waited for, before others have their turn.
+const STREAMS_AT_ONCE: usize = 32;
 
 impl Streams {
-    fn new(streams_max: u32) -> Self {
-        let answered_max = usize::try_from(streams_max).unwrap_or(usize::MAX).min(ANSWERED_MAX);
-        Self { running: JoinSet::new(), answered: VecDeque::new(), answered_max }
+    fn begin(&mut self, send: SendStream, receive: RecvStream) {
+        if let Some(rest) = quick::begin(&self.session, send, receive) {
+            self.running.spawn(stream::serve(self.session.clone(), rest));
+        }
+    }
+
+    /// Begins the streams that are there already.
+    fn begin_others(&mut self) {
+        for _ in 0..STREAMS_AT_ONCE {
+            match poll_now(self.session.connection.accept_bi()) {
+                Poll::Ready(Ok((send, receive))) => self.begin(send, receive),
+                // An error is found by the next one who waits.
+                Poll::Ready(Err(_)) | Poll::Pending => return,
+            }
+        }
+    }
+
+    fn begin_late(&mut self) {
+        for begun in self.session.late.take() {
+            self.running.spawn(stream::serve(self.session.clone(), begun));
+        }
     }
 
     fn note(&mut self, ended: Result<Option<FrameSender>, JoinError>) {
         match ended {
-            Ok(Some(answered)) => {
-                if self.answered.len() >= self.answered_max {
-                    self.answered.pop_front();
-                }
-                self.answered.push_back(answered);
-            }
+            Ok(Some(answered)) => self.session.late.note_answered(answered),
             Ok(None) => {}
             // Handlers' panics are caught where they are called; what is left is the drop of one that was cut off.
             Err(error) => warn!("a stream's task failed: {error}"),
@@ -227,10 +242,20 @@ impl Streams {
 
     /// Waits until every stream has ended, and the peer has all that was written on it or wants no more of it.
     async fn settled(&mut self) {
-        while let Some(ended) = self.running.join_next().await {
-            self.note(ended);
+        self.session.late.stop();
+        loop {
+            // Looked at first: what leaves the short way is among the late ones by then.
+            let has_quick = self.session.late.has_quick();
+            self.begin_late();
+            if !has_quick && self.running.is_empty() {
+                break;
+            }
+            tokio::select! {
+                Some(ended) = self.running.join_next() => self.note(ended),
+                () = self.session.late.news() => {}
+            }
         }
-        for answered in self.answered.drain(..) {
+        for answered in self.session.late.take_answered() {
             answered.settled().await;
         }
     }

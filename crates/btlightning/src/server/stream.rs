@@ -3,48 +3,84 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{RecvStream, SendStream};
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::dispatch;
+use super::dispatch::{self, Asked, Request};
 use super::handshake::{self, HANDSHAKE_PAYLOAD_BYTES_MAX};
 use super::pace::time_for;
+use super::quick::Quick;
 use super::session::Session;
+use super::work::Ended;
 use crate::transport::frame_io::{FrameReadError, FrameReader, FrameSender, Outgoing};
+use crate::transport::io::Task;
 use crate::util::unix_timestamp_secs;
 use crate::wire::{FrameError, FrameHeader, MessageType, encode_error_response_frame, encode_frame};
 
+/// What is left to be done for a stream.
+pub(super) enum Begun {
+    /// Nothing of it, or only a header, was read.
+    Opened(Opened),
+    /// It asks for what a handler has to work on.
+    Asked(Asked, FrameSender),
+    /// Its handler works.
+    Working(Task<Ended>, Request, FrameSender),
+    /// Its handler hangs.
+    Overdue(Arc<Quick>),
+    /// Its answer was put on the stream, and does not fit into the peer's window yet.
+    Answering(FrameSender),
+    /// It is to be told this.
+    Refused(&'static str, FrameSender),
+}
+
+/// A stream that was opened.
+pub(super) struct Opened {
+    pub(super) reader: FrameReader,
+    pub(super) sender: FrameSender,
+    /// The header of its first frame, if that was there already.
+    pub(super) header: Option<Result<Option<FrameHeader>, FrameReadError>>,
+}
+
 /// Serves one stream. Hands out the finished sending side, or nothing if the stream was given up.
-pub(super) async fn serve(
-    session: Arc<Session>,
-    send: SendStream,
-    receive: RecvStream,
-) -> Option<FrameSender> {
-    let sender = FrameSender::new(send);
-    let mut reader = FrameReader::new(receive);
-    let header =
-        match session.intake.header(&mut reader, session.shared.config.max_frame_payload_bytes).await? {
-            Ok(Some(header)) => Ok(header),
-            Err(FrameReadError::Frame(error)) => Err(error),
-            // Nothing was asked.
-            Ok(None) | Err(FrameReadError::Truncated) => return finish(sender),
-            Err(FrameReadError::Read(_)) => return None,
-        };
+pub(super) async fn serve(session: Arc<Session>, begun: Begun) -> Option<FrameSender> {
+    let _in_flight = session.proven().map(|_| session.activity.begin());
+    match begun {
+        // Much larger than the others, and rarer.
+        Begun::Opened(opened) => Box::pin(serve_opened(&session, opened)).await,
+        Begun::Asked(asked, sender) => Box::pin(dispatch::answer(&session, asked, sender)).await,
+        Begun::Working(working, request, sender) => {
+            Box::pin(dispatch::answer_working(&session, &request, working, sender)).await
+        }
+        Begun::Overdue(quick) => Box::pin(quick.watch(&session)).await,
+        Begun::Answering(sender) => flush_last(sender, session.shared.config.handler_timeout()).await,
+        Begun::Refused(words, sender) => fail(&session, sender, words).await,
+    }
+}
+
+async fn serve_opened(session: &Session, opened: Opened) -> Option<FrameSender> {
+    let Opened { mut reader, sender, header } = opened;
+    let header = match header {
+        Some(header) => header,
+        None => session.intake.header(&mut reader, session.shared.config.max_frame_payload_bytes).await?,
+    };
+    let header = match header {
+        Ok(Some(header)) => Ok(header),
+        Err(FrameReadError::Frame(error)) => Err(error),
+        // Nothing was asked.
+        Ok(None) | Err(FrameReadError::Truncated) => return finish(sender),
+        Err(FrameReadError::Read(_)) => return None,
+    };
     if let Some(header) = header.ok().filter(is_handshake) {
         let taken = session.intake.payload(&mut reader, header).await?;
         drop(reader);
-        return answer_handshake(&session, &taken.payload, sender).await;
+        return answer_handshake(session, &taken.payload, sender).await;
     }
     match session.proven() {
-        Some(hotkey) => {
-            let _in_flight = session.activity.begin();
-            dispatch::serve(&session, *hotkey, header, reader, sender).await
-        }
+        Some(hotkey) => dispatch::serve(session, *hotkey, header, reader, sender).await,
         // Nothing of what a stranger sends is read, and the answer does not depend on it.
         None => {
             drop(reader);
-            fail(&session, sender, "authentication failed").await
+            fail(session, sender, "authentication failed").await
         }
     }
 }
@@ -86,10 +122,13 @@ pub(super) fn finish(mut sender: FrameSender) -> Option<FrameSender> {
 
 /// Answers with one of the published errors.
 pub(super) async fn fail(session: &Session, sender: FrameSender, error: &str) -> Option<FrameSender> {
-    let config = &session.shared.config;
-    let frame =
-        encode_error_response_frame(error, unix_timestamp_secs(), config.max_frame_payload_bytes).ok()?;
-    send_last(sender, frame, config.handler_timeout()).await
+    send_last(sender, failure_frame(session, error)?, session.shared.config.handler_timeout()).await
+}
+
+/// One of the published errors.
+pub(super) fn failure_frame(session: &Session, error: &str) -> Option<Outgoing> {
+    let max = session.shared.config.max_frame_payload_bytes;
+    encode_error_response_frame(error, unix_timestamp_secs(), max).ok().map(Outgoing::from)
 }
 
 /// Writes the last frame of a stream. A peer that does not read it in time, which is `patience` and more for the frame's
@@ -99,8 +138,13 @@ pub(super) async fn send_last(
     frame: impl Into<Outgoing>,
     patience: Duration,
 ) -> Option<FrameSender> {
-    let frame = frame.into();
-    match timeout(time_for(patience, frame.len() as u64), sender.send(frame)).await {
+    sender.put(frame.into());
+    flush_last(sender, patience).await
+}
+
+/// [`send_last`], of what was put on the stream.
+async fn flush_last(mut sender: FrameSender, patience: Duration) -> Option<FrameSender> {
+    match timeout(time_for(patience, sender.rest_bytes()), sender.flush()).await {
         Ok(Ok(())) => finish(sender),
         _ => None,
     }

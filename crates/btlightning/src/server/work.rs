@@ -7,66 +7,129 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Instant;
 
 use tokio::runtime::Handle;
 use tokio::task::JoinError;
 
 use super::call::{Call, Response};
-use super::habits::Habits;
 use super::chunks::ChunkSender;
-use super::handler::{BlockingHandler, HandlerError, StreamHandler, UnaryHandler};
+use super::dispatch::Asked;
+use super::handler::{BlockingHandler, Handler, HandlerError, StreamHandler, UnaryHandler};
+use super::habits::Habits;
 use super::panics::{Panicked, catching, words};
 use super::session::Session;
-use crate::transport::io::{IoThread, Lane, Task};
+use crate::transport::io::{Lane, Task, poll_now};
 
 /// How a handler that answers once has ended.
 pub(super) type Ended = Result<Result<Response, HandlerError>, Panicked>;
 
-/// Runs an asynchronous handler. Dropped, the future drops the handler's.
-pub(super) async fn unary(
-    session: &Session,
-    habits: &Arc<Habits>,
-    handler: Arc<dyn UnaryHandler>,
-    call: Call,
-) -> Ended {
-    let Lane::Thread(thread) = &session.lane else {
-        return catching(|| handler.handle(call)).await;
+/// What came of a handler that was begun on the I/O thread.
+pub(super) enum First {
+    Ended(Ended),
+    /// It has to wait, and does so on the program's runtime.
+    Goes(Task<Ended>),
+    /// It is not quick; it was not begun.
+    Declined(Call),
+}
+
+/// Begins a handler that answers once on this thread, outside of any runtime, in the context of `program`; and times it.
+pub(super) fn begin_here(handler: &Handler, habits: &Habits, call: Call, program: &Handle) -> First {
+    let habit = habits.with(call.payload().len());
+    // It may have hung since it was sent here.
+    if !habit.is_quick() {
+        return First::Declined(call);
+    }
+    let _context = program.enter();
+    let began = Instant::now();
+    let first = match handler {
+        Handler::Blocking(handler) => First::Ended(caught(&**handler, call)),
+        Handler::Unary(handler) => {
+            let handler = handler.clone();
+            let mut handling: Pin<Box<dyn Future<Output = Ended> + Send>> =
+                Box::pin(async move { catching(|| handler.handle(call)).await });
+            match poll_now(handling.as_mut()) {
+                Poll::Ready(ended) => First::Ended(ended),
+                // From its first wait on it belongs where what it waits for is.
+                Poll::Pending => First::Goes(program.spawn(handling).into()),
+            }
+        }
+        Handler::Streaming(_) => First::Declined(call),
     };
-    if handler.stays_on_io_thread() {
+    habit.note(began.elapsed());
+    first
+}
+
+/// Runs a handler that answers once. Dropped, the future drops an asynchronous handler's; a blocking one that has not
+/// begun is not begun, and one that has runs on.
+pub(super) async fn once(session: &Session, asked: Asked) -> Ended {
+    let Asked { handler, habits, call, .. } = asked;
+    let call = match (&session.lane, &handler) {
+        (Lane::Thread(thread), Handler::Unary(_) | Handler::Blocking(_))
+            if habits.with(call.payload().len()).is_quick() && !stays(&handler) =>
+        {
+            let (program, bytes) = (session.running.program.clone(), call.payload().len());
+            let (handler, noting, overdue) = (handler.clone(), habits.clone(), habits.clone());
+            let work = move || begin_here(&handler, &noting, call, &program);
+            match thread.errand(work, move || overdue.with(bytes).distrust()).await {
+                First::Ended(ended) => return ended,
+                First::Goes(task) => return joined(task.await),
+                First::Declined(call) => call,
+            }
+        }
+        _ => call,
+    };
+    match handler {
+        Handler::Unary(handler) => unary_away(session, habits, handler, call).await,
+        Handler::Blocking(handler) => blocking_away(session, habits, handler, call).await,
+        Handler::Streaming(_) => Ok(Err("a streaming handler answers in chunks".into())),
+    }
+}
+
+/// Whether a handler has asked to run on the I/O thread throughout.
+pub(super) fn stays(handler: &Handler) -> bool {
+    matches!(handler, Handler::Unary(handler) if handler.stays_on_io_thread())
+}
+
+async fn unary_away(session: &Session, habits: Arc<Habits>, handler: Arc<dyn UnaryHandler>, call: Call) -> Ended {
+    if matches!(session.lane, Lane::Current(_)) || handler.stays_on_io_thread() {
         return catching(|| handler.handle(call)).await;
     }
-    let program = session.running.program.clone();
-    let (quick, then) = (handler.clone(), program.clone());
-    let begin = move |call| {
-        let mut handling: Pin<Box<dyn Future<Output = Ended> + Send>> =
-            Box::pin(async move { catching(|| quick.handle(call)).await });
-        match handling.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(ended) => Begun::Ended(ended),
-            // From its first wait on it belongs where what it waits for is.
-            Poll::Pending => Begun::Goes(then.spawn(handling).into()),
+    let task = Task::from(session.running.program.spawn(async move {
+        let request_bytes = call.payload().len();
+        let mut handling = pin!(catching(|| handler.handle(call)));
+        let began = Instant::now();
+        let first = poll_fn(|cx| Poll::Ready(handling.as_mut().poll(cx))).await;
+        habits.with(request_bytes).note(began.elapsed());
+        match first {
+            Poll::Ready(ended) => ended,
+            Poll::Pending => handling.await,
         }
-    };
-    let task = match on(thread, habits, call, begin, &program).await {
-        Begun::Ended(ended) => return ended,
-        Begun::Goes(task) => task,
-        Begun::Declined(call) => {
-            let habits = habits.clone();
-            Task::from(program.spawn(async move {
-                let request_bytes = call.payload().len();
-                let mut handling = pin!(catching(|| handler.handle(call)));
-                let began = Instant::now();
-                let first = poll_fn(|cx| Poll::Ready(handling.as_mut().poll(cx))).await;
-                habits.with(request_bytes).note(began.elapsed());
-                match first {
-                    Poll::Ready(ended) => ended,
-                    Poll::Pending => handling.await,
-                }
-            }))
-        }
-    };
+    }));
     joined(task.await)
+}
+
+/// Waiting for a thread counts against the handler's time.
+async fn blocking_away(
+    session: &Session,
+    habits: Arc<Habits>,
+    handler: Arc<dyn BlockingHandler>,
+    call: Call,
+) -> Ended {
+    let permit = match session.shared.blocking.clone().acquire_owned().await {
+        Ok(permit) => permit,
+        Err(error) => return Ok(Err(error.into())),
+    };
+    let work = Task::from(session.running.program.spawn_blocking(move || {
+        let _permit = permit;
+        let request_bytes = call.payload().len();
+        let began = Instant::now();
+        let ended = caught(&*handler, call);
+        habits.with(request_bytes).note(began.elapsed());
+        ended
+    }));
+    joined(work.await)
 }
 
 /// Runs a handler that answers in chunks. Dropped, the future drops the handler's.
@@ -80,88 +143,15 @@ pub(super) async fn streaming(
         return catching(|| handler.handle(call, chunks)).await;
     }
     let handling = async move { catching(|| handler.handle(call, chunks)).await };
-    let task = Task::from(session.running.program.spawn(handling));
-    joined(task.await)
-}
-
-/// Runs a handler that may block. A handler that nobody waits for any more is not begun; one that has begun runs on and
-/// keeps its thread. Waiting for a thread counts against its time.
-pub(super) async fn blocking(
-    session: &Session,
-    habits: &Arc<Habits>,
-    handler: Arc<dyn BlockingHandler>,
-    call: Call,
-) -> Ended {
-    let program = &session.running.program;
-    let call = match &session.lane {
-        Lane::Current(_) => call,
-        Lane::Thread(thread) => {
-            let quick = handler.clone();
-            let begun = on(thread, habits, call, move |call| Begun::Ended(caught(&*quick, call)), program).await;
-            match begun {
-                Begun::Ended(ended) => return ended,
-                Begun::Goes(task) => return joined(task.await),
-                Begun::Declined(call) => call,
-            }
-        }
-    };
-    let permit = match session.shared.blocking.clone().acquire_owned().await {
-        Ok(permit) => permit,
-        Err(error) => return Ok(Err(error.into())),
-    };
-    let habits = habits.clone();
-    let work = Task::from(program.spawn_blocking(move || {
-        let _permit = permit;
-        let request_bytes = call.payload().len();
-        let began = Instant::now();
-        let ended = caught(&*handler, call);
-        habits.with(request_bytes).note(began.elapsed());
-        ended
-    }));
-    joined(work.await)
-}
-
-/// What came of a handler that was begun on the I/O thread.
-enum Begun {
-    Ended(Ended),
-    Goes(Task<Ended>),
-    /// It is not quick; it was not begun.
-    Declined(Call),
-}
-
-/// Begins a handler on `thread` if it is quick, in the context of `program`.
-async fn on(
-    thread: &IoThread,
-    habits: &Arc<Habits>,
-    call: Call,
-    begin: impl FnOnce(Call) -> Begun + Send + 'static,
-    program: &Handle,
-) -> Begun {
-    let request_bytes = call.payload().len();
-    if !habits.with(request_bytes).is_quick() {
-        return Begun::Declined(call);
-    }
-    let (habits, overdue, program) = (habits.clone(), habits.clone(), program.clone());
-    let work = move || {
-        let habit = habits.with(request_bytes);
-        // It may have hung since it was sent here.
-        if !habit.is_quick() {
-            return Begun::Declined(call);
-        }
-        let _context = program.enter();
-        let began = Instant::now();
-        let begun = begin(call);
-        habit.note(began.elapsed());
-        begun
-    };
-    thread.errand(work, move || overdue.with(request_bytes).distrust()).await
+    joined(Task::from(session.running.program.spawn(handling)).await)
 }
 
 fn caught(handler: &dyn BlockingHandler, call: Call) -> Ended {
     catch_unwind(AssertUnwindSafe(|| handler.handle(call))).map_err(|panic| words(&*panic))
 }
 
-fn joined<T>(
+/// How the task of a handler has ended.
+pub(super) fn joined<T>(
     ended: Result<Result<Result<T, HandlerError>, Panicked>, JoinError>,
 ) -> Result<Result<T, HandlerError>, Panicked> {
     match ended {

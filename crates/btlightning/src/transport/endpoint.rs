@@ -69,6 +69,9 @@ impl Liveness {
             .keep_alive_interval(Some(self.keep_alive_interval))
             .max_concurrent_uni_streams(VarInt::from_u32(0))
             .datagram_receive_buffer_size(None);
+        let mut mtu = quinn::MtuDiscoveryConfig::default();
+        mtu.upper_bound(6500);
+        transport.mtu_discovery_config(Some(mtu));
         Ok(transport)
     }
 }
@@ -126,8 +129,10 @@ pub(crate) fn bind(
     let socket = io.bind(network, addr)?;
     let _context = io.handle().enter();
     let watch = SocketWatch(Arc::downgrade(&socket));
+    let mut endpoint_config = EndpointConfig::default();
+    endpoint_config.max_udp_payload_size(6500).ok();
     let endpoint = Endpoint::new_with_abstract_socket(
-        EndpointConfig::default(),
+        endpoint_config,
         server,
         socket,
         Arc::new(TokioRuntime),

@@ -3,6 +3,7 @@
 //! A reader never reserves what a peer merely declares: memory follows the bytes that have arrived. A payload that
 //! arrived in one piece is handed on without a copy.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use btlightning_proto::wire::{FRAME_HEADER_BYTES, FrameError, FrameHeader, MessageType};
@@ -41,9 +42,10 @@ pub(crate) struct Frame {
 /// Every read is cancel-safe: what has arrived of a frame is kept, and the next read goes on from there.
 pub(crate) struct FrameReader {
     stream: RecvStream,
-    pieces: [Bytes; PIECES],
-    /// The pieces before this one are used up.
-    next: usize,
+    /// What has arrived and was not used up, in order. Most messages arrive in one piece.
+    piece: Bytes,
+    /// What has arrived after `piece`, of a message that did not.
+    later: Option<Box<Pieces>>,
     /// The part of a header that has arrived.
     head: [u8; FRAME_HEADER_BYTES],
     head_filled: usize,
@@ -57,8 +59,8 @@ impl FrameReader {
     pub(crate) fn new(stream: RecvStream) -> Self {
         Self {
             stream,
-            pieces: Default::default(),
-            next: PIECES,
+            piece: Bytes::new(),
+            later: None,
             head: [0; FRAME_HEADER_BYTES],
             head_filled: 0,
             begun: None,
@@ -87,9 +89,8 @@ impl FrameReader {
                 return if self.head_filled == 0 { Ok(None) } else { Err(FrameReadError::Truncated) };
             }
             let room = &mut self.head[self.head_filled..];
-            let piece = &mut self.pieces[self.next];
-            let taken = piece.len().min(room.len());
-            piece.copy_to_slice(&mut room[..taken]);
+            let taken = self.piece.len().min(room.len());
+            self.piece.copy_to_slice(&mut room[..taken]);
             self.head_filled += taken;
         }
         self.head_filled = 0;
@@ -104,9 +105,8 @@ impl FrameReader {
         }
         if self.body.is_none() {
             self.expect_piece().await?;
-            let first = &mut self.pieces[self.next];
-            if first.len() >= wanted {
-                return Ok(first.split_to(wanted));
+            if self.piece.len() >= wanted {
+                return Ok(self.piece.split_to(wanted));
             }
         }
         loop {
@@ -116,32 +116,61 @@ impl FrameReader {
             }
             self.expect_piece().await?;
             if let Some(body) = &mut self.body {
-                body.take_from(&mut self.pieces[self.next]);
+                body.take_from(&mut self.piece);
             }
         }
         Ok(self.body.take().map(|body| body.bytes.freeze()).unwrap_or_default())
     }
 
-    /// Makes sure that `self.pieces[self.next]` has bytes.
+    /// Makes sure that `self.piece` has bytes.
     async fn expect_piece(&mut self) -> Result<(), FrameReadError> {
         if self.has_piece().await? { Ok(()) } else { Err(FrameReadError::Truncated) }
     }
 
-    /// Waits until `self.pieces[self.next]` has bytes; `false` at the stream's end.
+    /// Waits until `self.piece` has bytes; `false` at the stream's end.
     async fn has_piece(&mut self) -> Result<bool, ReadError> {
-        loop {
-            while self.next < PIECES && self.pieces[self.next].is_empty() {
-                self.next += 1;
+        while self.piece.is_empty() {
+            if let Some(later) = &mut self.later {
+                if let Some(piece) = later.next() {
+                    self.piece = piece;
+                } else if self.stream.read_chunks(&mut later.pieces).await?.is_none() {
+                    return Ok(false);
+                } else {
+                    later.next = 0;
+                }
+            } else if self.body.is_some() {
+                self.later = Some(Box::default());
+            } else {
+                match self.stream.read_chunk(usize::MAX, true).await? {
+                    Some(chunk) => self.piece = chunk.bytes,
+                    None => return Ok(false),
+                }
             }
-            if self.next < PIECES {
-                return Ok(true);
-            }
-            // Every piece is empty here, so what is not filled below stays empty.
-            if self.stream.read_chunks(&mut self.pieces).await?.is_none() {
-                return Ok(false);
-            }
-            self.next = 0;
         }
+        Ok(true)
+    }
+}
+
+/// Pieces that were taken from quinn under one lock.
+struct Pieces {
+    pieces: [Bytes; PIECES],
+    /// Those before this one are used up.
+    next: usize,
+}
+
+impl Default for Pieces {
+    fn default() -> Self {
+        Self { pieces: Default::default(), next: PIECES }
+    }
+}
+
+impl Pieces {
+    fn next(&mut self) -> Option<Bytes> {
+        let piece = self.pieces.get_mut(self.next).filter(|piece| !piece.is_empty());
+        let taken = piece.map(std::mem::take);
+        // Those that were not filled are empty, and follow the others.
+        self.next = if taken.is_some() { self.next + 1 } else { PIECES };
+        taken
     }
 }
 
@@ -211,21 +240,74 @@ impl From<Vec<Bytes>> for Outgoing {
 /// half a message for a whole one.
 pub(crate) struct FrameSender {
     stream: SendStream,
+    /// What QUIC has not taken yet.
+    rest: Rest,
     finished: bool,
+}
+
+/// What is left of frames that were put on a stream.
+enum Rest {
+    One(Bytes),
+    /// In order.
+    Many(VecDeque<Bytes>),
 }
 
 impl FrameSender {
     pub(crate) fn new(stream: SendStream) -> Self {
-        Self { stream, finished: false }
+        Self { stream, rest: Rest::One(Bytes::new()), finished: false }
     }
 
     /// Writes an encoded frame, without copying it. Returns when QUIC has taken all of it, which may be long before the
     /// peer has it.
     pub(crate) async fn send(&mut self, frame: impl Into<Outgoing>) -> Result<(), WriteError> {
-        match frame.into() {
-            Outgoing::Whole(frame) => self.stream.write_chunk(frame).await,
-            Outgoing::Pieces(pieces) => self.stream.write_all_chunks(&mut pieces.to_vec()).await,
+        self.put(frame.into());
+        self.flush().await
+    }
+
+    /// Puts a frame on the stream, to be written by [`flush`](Self::flush).
+    pub(crate) fn put(&mut self, frame: Outgoing) {
+        match (frame, &mut self.rest) {
+            (Outgoing::Whole(frame), Rest::One(rest)) if rest.is_empty() => *rest = frame,
+            (Outgoing::Whole(frame), _) => self.many().push_back(frame),
+            (Outgoing::Pieces(pieces), _) => self.many().extend(pieces.iter().filter(|piece| !piece.is_empty()).cloned()),
         }
+    }
+
+    /// How much is left to be written, in bytes.
+    pub(crate) fn rest_bytes(&self) -> u64 {
+        match &self.rest {
+            Rest::One(rest) => rest.len() as u64,
+            Rest::Many(rest) => rest.iter().map(|piece| piece.len() as u64).sum(),
+        }
+    }
+
+    fn many(&mut self) -> &mut VecDeque<Bytes> {
+        if let Rest::One(one) = &mut self.rest {
+            let one = std::mem::take(one);
+            self.rest = Rest::Many(Some(one).filter(|one| !one.is_empty()).into_iter().collect());
+        }
+        match &mut self.rest {
+            Rest::Many(many) => many,
+            Rest::One(_) => unreachable!("it was just replaced"),
+        }
+    }
+
+    /// Returns when QUIC has taken all that was put on the stream. Cancel-safe: what is left is written the next time.
+    pub(crate) async fn flush(&mut self) -> Result<(), WriteError> {
+        match &mut self.rest {
+            Rest::One(rest) => {
+                while !rest.is_empty() {
+                    self.stream.write_chunks(std::slice::from_mut(rest)).await?;
+                }
+            }
+            Rest::Many(rest) => {
+                while !rest.is_empty() {
+                    let written = self.stream.write_chunks(rest.make_contiguous()).await?;
+                    rest.drain(..written.chunks);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Writes several pieces of one frame, without copying them.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 /// Something to be done.
-pub(super) trait Errand: Send + Sync {
+pub(crate) trait Errand: Send + Sync {
     /// Does it, unless nobody waits for it any more.
     fn run(&self);
 
@@ -17,7 +17,7 @@ pub(super) trait Errand: Send + Sync {
     fn deliver(&self);
 
     /// Called from another thread while it runs, if it takes too long.
-    fn overdue(&self);
+    fn overdue(self: Arc<Self>);
 }
 
 /// The errands of one thread.
@@ -81,7 +81,7 @@ impl<T> Slot<T> {
     }
 }
 
-impl<T: Send> Errand for Slot<T> {
+impl<T: Send + 'static> Errand for Slot<T> {
     fn run(&self) {
         let mut stage = lock(&self.stage);
         let work = match std::mem::replace(&mut *stage, Stage::Over) {
@@ -120,7 +120,7 @@ impl<T: Send> Errand for Slot<T> {
         }
     }
 
-    fn overdue(&self) {
+    fn overdue(self: Arc<Self>) {
         (self.on_overdue)();
     }
 }

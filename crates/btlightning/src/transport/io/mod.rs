@@ -14,11 +14,14 @@ mod thread;
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use quinn::AsyncUdpSocket;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+pub(crate) use self::errands::Errand;
 pub(crate) use self::pool::Side;
 use self::pool::Threads;
 use self::socket::NotedSocket;
@@ -123,13 +126,6 @@ impl Io {
 }
 
 impl Lane {
-    pub(crate) fn handle(&self) -> &Handle {
-        match self {
-            Self::Current(handle) => handle,
-            Self::Thread(thread) => thread.handle(),
-        }
-    }
-
     /// The I/O thread that the connection lives on, unless that is where this is called.
     pub(crate) fn elsewhere(&self) -> Option<&IoThread> {
         match self {
@@ -145,4 +141,9 @@ impl Lane {
             Self::Thread(thread) => thread.run(move || drop(tokio::spawn(task))),
         }
     }
+}
+
+/// Polls once. Nobody is woken for what is not ready: the future is dropped then, or polled again later.
+pub(crate) fn poll_now<F: Future>(future: F) -> Poll<F::Output> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }

@@ -21,10 +21,10 @@ use super::inbox::Inbox;
 use super::polling::{Next, Polling};
 
 /// How often the stand-in looks whether an errand hangs.
-const LOOK_EVERY: Duration = Duration::from_millis(1);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// After this many looks without an errand the stand-in sleeps until there is one.
-const IDLE_LOOKS: u32 = 50;
+const IDLE_LOOKS: u32 = 10;
 
 /// How long errands are done before packets are looked after again.
 const ERRANDS_FOR: Duration = Duration::from_micros(200);
@@ -123,10 +123,15 @@ impl IoThread {
         on_overdue: impl Fn() + Send + Sync + 'static,
     ) -> Outcome<T> {
         let slot = Slot::new(Box::new(work), Box::new(on_overdue));
-        if self.shared.errands.add(slot.clone()) {
+        self.add_errand(slot.clone());
+        Outcome(slot)
+    }
+
+    /// Has the thread do `errand`, outside the runtime. Called within the runtime.
+    pub(crate) fn add_errand(&self, errand: Arc<dyn Errand>) {
+        if self.shared.errands.add(errand) {
             self.shared.wake_leader();
         }
-        Outcome(slot)
     }
 
     /// Nobody uses the thread any more. It ends when the tasks on it have, after [`FAREWELL_TIME_MAX`] at the latest.

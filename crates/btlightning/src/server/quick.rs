@@ -1,0 +1,204 @@
+//! The short way of a small request: no task of its own, no timer, no other thread.
+//!
+//! A request that has arrived whole, for a handler that is quick, is handed to the I/O thread as an errand, and its answer
+//! is written as soon as the errand is done. Whatever turns out otherwise goes on as a task: the handler has to wait for
+//! something, it is not quick any more, it hangs, or the answer does not fit into the peer's window.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
+
+use quinn::{RecvStream, SendStream};
+use tokio::time::sleep_until;
+
+use super::dispatch::{self, Asked, Outcome, Request};
+use super::habits::Habits;
+use super::intake::{SMALL_BYTES, Share, Taken};
+use super::session::Session;
+use super::stream::{Begun, Opened, fail};
+use super::work::First;
+use crate::transport::frame_io::{FrameReader, FrameSender};
+use crate::transport::io::{Errand, IoThread, Lane, poll_now};
+use crate::wire::MessageType;
+
+/// Begins to serve a stream. Hands out what is left to be done in a task.
+pub(super) fn begin(session: &Arc<Session>, send: SendStream, receive: RecvStream) -> Option<Begun> {
+    let (sender, mut reader) = (FrameSender::new(send), FrameReader::new(receive));
+    let (Lane::Thread(thread), Some(hotkey)) = (&session.lane, session.proven()) else {
+        return Some(Begun::Opened(Opened { reader, sender, header: None }));
+    };
+    let header = match poll_now(reader.header(session.shared.config.max_frame_payload_bytes)) {
+        Poll::Ready(header) => header,
+        Poll::Pending => return Some(Begun::Opened(Opened { reader, sender, header: None })),
+    };
+    let small = match header {
+        Ok(Some(header))
+            if header.kind == MessageType::SynapsePacket && header.payload_bytes <= SMALL_BYTES =>
+        {
+            header
+        }
+        other => return Some(Begun::Opened(Opened { reader, sender, header: Some(other) })),
+    };
+    let payload = match poll_now(reader.payload(small)) {
+        Poll::Ready(payload) => payload.ok()?,
+        Poll::Pending => {
+            return Some(Begun::Opened(Opened { reader, sender, header: Some(Ok(Some(small))) }));
+        }
+    };
+    // Whatever follows the request is not wanted.
+    drop(reader);
+    match dispatch::ask(session, *hotkey, Taken { payload, share: Share::none() }) {
+        Err(words) => Some(Begun::Refused(words, sender)),
+        Ok(asked) if asked.is_quick() => {
+            Quick::begin(session, thread, asked, sender);
+            None
+        }
+        Ok(asked) => Some(Begun::Asked(asked, sender)),
+    }
+}
+
+/// A request that takes the short way.
+pub(super) struct Quick {
+    /// Not owned: a handler that hangs must not keep the connection.
+    session: Weak<Session>,
+    thread: IoThread,
+    habits: Arc<Habits>,
+    request: Request,
+    request_bytes: usize,
+    stage: Mutex<Stage>,
+}
+
+enum Stage {
+    Waiting(Asked, FrameSender),
+    Running(FrameSender),
+    Ran(First, FrameSender),
+    Declined(Asked, FrameSender),
+    /// The answer is somebody else's business, or nobody's.
+    Over,
+}
+
+impl Quick {
+    fn begin(session: &Arc<Session>, thread: &IoThread, asked: Asked, sender: FrameSender) {
+        session.late.begin_quick();
+        drop(session.activity.begin());
+        thread.add_errand(Arc::new(Self {
+            session: Arc::downgrade(session),
+            thread: thread.clone(),
+            habits: asked.habits.clone(),
+            request: asked.request.clone(),
+            request_bytes: asked.call.payload().len(),
+            stage: Mutex::new(Stage::Waiting(asked, sender)),
+        }));
+    }
+
+    /// Waits, for a handler that hangs, until its time is up or the caller is gone. Ends at once if it was done meanwhile.
+    /// Dropped, it lets go of the stream.
+    pub(super) async fn watch(self: Arc<Self>, session: &Session) -> Option<FrameSender> {
+        let hanging = Hanging(&self);
+        let settled = match &*self.stage() {
+            Stage::Running(sender) => sender.settled(),
+            _ => return None,
+        };
+        let outcome = tokio::select! {
+            biased;
+            () = settled => Outcome::CallerGone,
+            () = sleep_until(self.request.deadline) => Outcome::TimedOut,
+        };
+        let sender = hanging.take()?;
+        dispatch::log_failure::<()>(session, &self.request.name, &outcome);
+        match outcome {
+            Outcome::TimedOut => fail(session, sender, "handler timed out").await,
+            _ => None,
+        }
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the stage is, which is over then.
+    fn take(&self) -> Stage {
+        std::mem::replace(&mut *self.stage(), Stage::Over)
+    }
+}
+
+impl Errand for Quick {
+    fn run(&self) {
+        let (asked, sender) = match self.take() {
+            Stage::Waiting(asked, sender) => (asked, sender),
+            _ => return,
+        };
+        // It may have hung since it was sent here.
+        if !asked.is_quick() {
+            *self.stage() = Stage::Declined(asked, sender);
+            return;
+        }
+        *self.stage() = Stage::Running(sender);
+        let first = asked.begin_here();
+        let mut stage = self.stage();
+        match std::mem::replace(&mut *stage, Stage::Over) {
+            Stage::Running(sender) => *stage = Stage::Ran(first, sender),
+            _ => drop(stage),
+        }
+    }
+
+    fn deliver(&self) {
+        let Some(session) = self.session.upgrade() else { return };
+        let rest = match self.take() {
+            Stage::Ran(First::Ended(ended), mut sender) => {
+                let outcome = Outcome::of(ended);
+                dispatch::frame_of(&session, &self.request.name, outcome).and_then(|frame| {
+                    sender.put(frame);
+                    match poll_now(sender.flush()) {
+                        Poll::Ready(Ok(())) => {
+                            sender.finish();
+                            session.late.note_answered(sender);
+                            None
+                        }
+                        Poll::Ready(Err(_)) => None,
+                        Poll::Pending => Some(Begun::Answering(sender)),
+                    }
+                })
+            }
+            Stage::Ran(First::Goes(task), sender) => Some(Begun::Working(task, self.request.clone(), sender)),
+            Stage::Declined(asked, sender) => Some(Begun::Asked(asked, sender)),
+            // Given up, or never begun.
+            _ => return,
+        };
+        session.late.end_quick(rest);
+    }
+
+    fn overdue(self: Arc<Self>) {
+        self.habits.with(self.request_bytes).distrust();
+        let thread = self.thread.clone();
+        thread.run(move || {
+            if let Some(session) = self.session.upgrade() {
+                session.late.add(Begun::Overdue(self));
+            }
+        });
+    }
+}
+
+/// A handler that hangs, and its stream.
+struct Hanging<'a>(&'a Quick);
+
+impl Hanging<'_> {
+    /// The stream, unless the handler is done.
+    fn take(&self) -> Option<FrameSender> {
+        let mut stage = self.0.stage();
+        if !matches!(*stage, Stage::Running(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut *stage, Stage::Over) {
+            Stage::Running(sender) => Some(sender),
+            _ => None,
+        }
+    }
+}
+
+impl Drop for Hanging<'_> {
+    fn drop(&mut self) {
+        if let Some(sender) = self.take() {
+            drop(sender);
+        }
+    }
+}
