@@ -60,7 +60,7 @@ impl Dialler {
         let signatures = if network.is_simulated() {
             SignatureWorker::Inline
         } else {
-            SignatureWorker::spawn("btlightning-client-signatures", SIGNER_THREADS)?
+            SignatureWorker::threads("btlightning-client-signatures", SIGNER_THREADS)
         };
         Ok(Self {
             validator: wallet_hotkey.parse(),
@@ -94,7 +94,7 @@ impl Dialler {
     /// Binds the sockets, once. Called within the program's tokio runtime.
     pub(crate) fn open(&self) -> Result<()> {
         if self.endpoints.get().is_none() {
-            let endpoints = Endpoints::open(self.io, self.liveness, &*self.network)?;
+            let endpoints = Endpoints::open(self.io, self.liveness, self.network.clone())?;
             // Lost only to another call that has just opened its own.
             let _ = self.endpoints.set(endpoints);
         }
@@ -169,10 +169,14 @@ impl Dialler {
         Ok(awaiting.verify(&response)?)
     }
 
-    /// Asks the signer, which may call out to a wallet and take its time, on the signature thread.
+    /// Asks the signer: on a signature thread, where it may call out to a wallet and take its time.
     async fn sign(&self, text: String) -> std::result::Result<Vec<u8>, DialError> {
         let signer = self.signer().ok_or_else(|| DialError::Signing("No signer configured".to_owned()))?;
-        let signed = self.signatures.run_in_turn(move || signer.sign(text.as_bytes())).await;
+        let signed = if signer.is_immediate() {
+            Ok(signer.sign(text.as_bytes()))
+        } else {
+            self.signatures.run_in_turn(move || signer.sign(text.as_bytes())).await
+        };
         match signed {
             Ok(Ok(signature)) => Ok(signature),
             Ok(Err(LightningError::Signing(why))) => Err(DialError::Signing(why)),

@@ -1,6 +1,7 @@
 //! The client's sockets: one for each address family that the host has.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use btlightning_proto::peers::PeerAddr;
 use quinn::{Connecting, Endpoint};
@@ -8,40 +9,53 @@ use tracing::debug;
 
 use super::dial_error::DialError;
 use crate::error::{LightningError, Result};
-use crate::transport::endpoint::{self, Liveness};
+use crate::transport::endpoint::{self, ClientConfigs, Liveness};
 use crate::transport::io::{Io, IoThreads, Side};
 use crate::transport::network::Network;
 
 /// A UDP socket for each address family that the host has, and who drives them.
 pub(crate) struct Endpoints {
-    v4: Option<Endpoint>,
-    v6: Option<Endpoint>,
-    config: quinn::ClientConfig,
+    /// IPv4, bound when the client is opened.
+    v4: Family,
+    /// IPv6, bound when somebody there is dialled.
+    v6: Mutex<Family>,
+    network: Arc<dyn Network>,
+    configs: ClientConfigs,
     pub(crate) io: Io,
     /// The program's own runtime.
     #[cfg(feature = "subtensor")]
     pub(crate) runtime: tokio::runtime::Handle,
 }
 
+/// The socket of one address family.
+#[derive(Clone)]
+enum Family {
+    NotBound,
+    /// The host does not have this family.
+    Missing,
+    Bound(Endpoint),
+}
+
 impl Endpoints {
-    /// Binds the sockets. Called within the program's tokio runtime.
-    pub(crate) fn open(io: IoThreads, liveness: Liveness, network: &dyn Network) -> Result<Self> {
-        let io = io.open(Side::Client, network)?;
-        let config = endpoint::client_config(liveness)?;
-        let bind = |addr: SocketAddr| {
-            endpoint::bind(&io, network, addr, None)
-                .map(|(endpoint, _)| endpoint)
-                .inspect_err(|error| debug!("no socket on {addr}: {error}"))
+    /// Binds a socket. Called within the program's tokio runtime.
+    pub(crate) fn open(io: IoThreads, liveness: Liveness, network: Arc<dyn Network>) -> Result<Self> {
+        let io = io.open(Side::Client, &*network)?;
+        let configs = ClientConfigs::new(liveness)?;
+        let v4 = bind(&io, &*network, Ipv4Addr::UNSPECIFIED.into());
+        let (v4, v6) = match v4 {
+            Ok(v4) => (v4, Family::NotBound),
+            Err(v4) => match bind(&io, &*network, Ipv6Addr::UNSPECIFIED.into()) {
+                Ok(v6) => (Family::Missing, v6),
+                Err(v6) => {
+                    return Err(LightningError::Connection(format!("no UDP socket: {v4} (IPv4), {v6} (IPv6)")));
+                }
+            },
         };
-        let v4 = bind((Ipv4Addr::UNSPECIFIED, 0).into());
-        let v6 = bind((Ipv6Addr::UNSPECIFIED, 0).into());
-        if let (Err(v4), Err(v6)) = (&v4, &v6) {
-            return Err(LightningError::Connection(format!("no UDP socket: {v4} (IPv4), {v6} (IPv6)")));
-        }
         Ok(Self {
-            v4: v4.ok(),
-            v6: v6.ok(),
-            config,
+            v4,
+            v6: Mutex::new(v6),
+            network,
+            configs,
             io,
             #[cfg(feature = "subtensor")]
             runtime: tokio::runtime::Handle::current(),
@@ -55,20 +69,46 @@ impl Endpoints {
         socket_addr: SocketAddr,
         addr: &PeerAddr,
     ) -> std::result::Result<Connecting, DialError> {
-        let (endpoint, family) = if socket_addr.is_ipv4() { (&self.v4, "IPv4") } else { (&self.v6, "IPv6") };
-        let endpoint = endpoint
-            .as_ref()
-            .ok_or_else(|| DialError::Local(format!("this host has no {family} to dial {addr}")))?;
+        let (endpoint, family) = match socket_addr.ip() {
+            IpAddr::V4(_) => (self.v4.clone(), "IPv4"),
+            IpAddr::V6(_) => (self.v6(), "IPv6"),
+        };
+        let Family::Bound(endpoint) = endpoint else {
+            return Err(DialError::Local(format!("this host has no {family} to dial {addr}")));
+        };
         let server_name = socket_addr.ip().to_string();
         endpoint
-            .connect_with(self.config.clone(), socket_addr, &server_name)
+            .connect_with(self.configs.to(socket_addr.ip()), socket_addr, &server_name)
             .map_err(|error| DialError::Local(format!("cannot dial {addr}: {error}")))
     }
 
     /// Waits until every closed connection has told its peer so.
     pub(crate) async fn drained(&self) {
-        for endpoint in self.v4.iter().chain(&self.v6) {
-            endpoint.wait_idle().await;
+        let v6 = self.lock_v6().clone();
+        for family in [&self.v4, &v6] {
+            if let Family::Bound(endpoint) = family {
+                endpoint.wait_idle().await;
+            }
         }
     }
+
+    /// The IPv6 socket, bound now if it was not.
+    fn v6(&self) -> Family {
+        let mut v6 = self.lock_v6();
+        if let Family::NotBound = *v6 {
+            *v6 = bind(&self.io, &*self.network, Ipv6Addr::UNSPECIFIED.into()).unwrap_or(Family::Missing);
+        }
+        v6.clone()
+    }
+
+    fn lock_v6(&self) -> MutexGuard<'_, Family> {
+        self.v6.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn bind(io: &Io, network: &dyn Network, ip: IpAddr) -> std::io::Result<Family> {
+    let addr = SocketAddr::new(ip, 0);
+    endpoint::bind(io, network, addr, None)
+        .map(|(endpoint, _)| Family::Bound(endpoint))
+        .inspect_err(|error| debug!("no socket on {addr}: {error}"))
 }

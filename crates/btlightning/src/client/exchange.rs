@@ -98,6 +98,7 @@ pub(crate) async fn ask(
     let (answer, answered) = oneshot::channel();
     let (slot, link, bounds) = (slot.clone(), link.clone(), *bounds);
     let addr = slot.addr.clone();
+    let here = thread.clone();
     thread.run(move || {
         tokio::spawn(async move {
             let mut answer = answer;
@@ -107,7 +108,8 @@ pub(crate) async fn ask(
                 // Nobody waits for it any more.
                 () = answer.closed() => return,
             };
-            let _ = answer.send(done);
+            // With the others that are done by then: to wake one caller costs as much as to wake them all.
+            here.run(move || drop(answer.send(done)));
         });
     });
     // The thread drops nothing that it was given, unless the client is gone.

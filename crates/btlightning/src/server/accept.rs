@@ -77,7 +77,7 @@ async fn connect(
     let _live = running.count();
     let mut phase = running.phase();
     let remote = incoming.remote_address();
-    let connecting = match incoming.accept() {
+    let connecting = match incoming.accept_with(running.configs.to(remote.ip())) {
         Ok(connecting) => connecting,
         Err(error) => return debug!("no connection from {remote}: {}", close::describe(&error)),
     };

@@ -149,8 +149,13 @@ async fn sign(session: &Session, admitted: AdmittedClaim) -> Result<(HandshakeRe
         connection_id(admitted.validator(), u64::try_from(unix_timestamp_millis()).unwrap_or(u64::MAX));
     let acceptance = admitted.answer(miner, unix_timestamp_secs());
     let text = acceptance.text_to_sign();
-    let signed = session.running.signings.run(move || signer.sign(text.as_bytes())).await;
-    let signature = signed.map_err(Refused::Busy)?.map_err(|error| Refused::Unsigned(error.to_string()))?;
+    let signed = if signer.is_immediate() {
+        signer.sign(text.as_bytes())
+    } else {
+        let signed = session.running.signings.run(move || signer.sign(text.as_bytes())).await;
+        signed.map_err(Refused::Busy)?
+    };
+    let signature = signed.map_err(|error| Refused::Unsigned(error.to_string()))?;
     let response = acceptance
         .sign_with(&signature, name.clone())
         .map_err(|error| Refused::Unsigned(error.to_string()))?;

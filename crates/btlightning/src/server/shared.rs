@@ -30,7 +30,7 @@ use crate::Hotkey;
 use crate::error::Result;
 use crate::signing::Signer;
 use crate::transport::close::CloseReason;
-use crate::transport::endpoint::{self, SocketWatch};
+use crate::transport::endpoint::{self, ServerConfigs, SocketWatch};
 use crate::transport::io::{Io, Side};
 use crate::transport::network::Network;
 use crate::transport::signatures::SignatureWorker;
@@ -215,6 +215,7 @@ impl<T: ?Sized> Default for Setting<T> {
 /// What lives from a start to its stop.
 pub(super) struct Running {
     pub(super) endpoint: Endpoint,
+    pub(super) configs: ServerConfigs,
     /// Where its connections live.
     pub(super) io: Io,
     /// The program's runtime, where handlers run that are not quick.
@@ -255,19 +256,20 @@ impl Running {
         let identity = ServerIdentity::new(key)?;
         // Attempts that wait to be decided about are few: the accept loop does nothing else.
         let incoming_max = shared.config.max_unauthenticated_connections.saturating_mul(4);
-        let config = endpoint::server_config(shared.config.liveness(), &identity, incoming_max)?;
+        let configs = ServerConfigs::new(shared.config.liveness(), &identity, incoming_max)?;
         let is_simulated = shared.network.is_simulated();
         let worker = |name: &str| match is_simulated {
-            true => Ok(SignatureWorker::Inline),
-            false => SignatureWorker::spawn(name, 1),
+            true => SignatureWorker::Inline,
+            false => SignatureWorker::threads(name, 1),
         };
-        let verifications = worker("btlightning-server-verifications")?;
-        let signings = worker("btlightning-server-signings")?;
+        let verifications = worker("btlightning-server-verifications");
+        let signings = worker("btlightning-server-signings");
         let io = shared.config.io_threads.open(Side::Server, &*shared.network)?;
-        let bound = endpoint::bind(&io, &*shared.network, addr, Some(config))
+        let bound = endpoint::bind(&io, &*shared.network, addr, Some(configs.first()))
             .and_then(|(endpoint, socket)| Ok((endpoint.local_addr()?, endpoint, socket)));
         Ok(bound.map(|(local_addr, endpoint, socket)| Self {
             endpoint,
+            configs,
             io,
             program: Handle::current(),
             socket,

@@ -11,8 +11,8 @@ use crate::error::Result;
 
 /// Makes sr25519 signatures with a hotkey (signing context `substrate`).
 ///
-/// Called on a thread that does nothing but signature work, one call at a time for each client or server, so an
-/// implementation may block for as long as a handshake may take; others wait meanwhile.
+/// Called on threads that do nothing but signature work, so an implementation may block for as long as a handshake may
+/// take; a server makes one call at a time, a client up to eight.
 pub trait Signer: Send + Sync {
     /// The 64 bytes of a signature of `message`.
     ///
@@ -20,6 +20,12 @@ pub trait Signer: Send + Sync {
     /// [`LightningError::Signing`](crate::LightningError::Signing) when no signature can be made; the dial or the
     /// handshake then fails with its words.
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>>;
+
+    /// Whether a signature takes some tens of microseconds and never waits for anything, as with a key in memory. It is
+    /// then made where it is needed: to go to another thread for it would take longer. Default: no.
+    fn is_immediate(&self) -> bool {
+        false
+    }
 }
 
 /// A [`Signer`] that holds the key in memory.
@@ -42,6 +48,10 @@ impl Sr25519Signer {
 impl Signer for Sr25519Signer {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>> {
         Ok(self.keypair.sign(message).to_vec())
+    }
+
+    fn is_immediate(&self) -> bool {
+        true
     }
 }
 

@@ -4,12 +4,12 @@
 //! a window of `w` bytes moves at most `w` per round trip.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use quinn::{
-    AsyncUdpSocket, Connection, Endpoint, EndpointConfig, IdleTimeout, TokioRuntime, TransportConfig, VarInt,
+    AsyncUdpSocket, Connection, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TokioRuntime, TransportConfig, VarInt,
 };
 
 use super::io::Io;
@@ -44,6 +44,14 @@ const INCOMING_BUFFER_BYTES_TOTAL: u64 = 4 * 1024 * 1024;
 /// Streams that a client may have open before it has authenticated. One handshake takes one.
 const STRANGER_STREAMS: u32 = 8;
 
+/// The largest UDP payload that is sent or received, in bytes. Ten of them, which quinn sends at once, fit into one
+/// message of UDP.
+pub(crate) const PACKET_BYTES_MAX: u16 = 6500;
+
+/// How close to the largest packet that the path takes the search for it comes, in bytes. quinn reads the padding of a
+/// probe byte by byte, so each of them counts when a connection is made.
+const PROBES_APART_BYTES: u16 = 650;
+
 /// The round trip that is assumed before one is measured. QUIC's 333 ms (RFC 9002, section 6.2.2) has a dial to a miner
 /// that is just coming back wait a whole second before it knocks again; from this, 0.3 s, then 0.6 s, and so on. On a
 /// longer path the first packet is sent twice.
@@ -59,7 +67,7 @@ pub(crate) struct Liveness {
 }
 
 impl Liveness {
-    fn transport(self) -> Result<TransportConfig> {
+    fn transport(self, distance: Distance) -> Result<TransportConfig> {
         let idle = IdleTimeout::try_from(self.idle_timeout).map_err(|_| {
             LightningError::Config(format!("idle timeout of {:?} is too long for QUIC", self.idle_timeout))
         })?;
@@ -69,47 +77,109 @@ impl Liveness {
             .keep_alive_interval(Some(self.keep_alive_interval))
             .max_concurrent_uni_streams(VarInt::from_u32(0))
             .datagram_receive_buffer_size(None);
-        let mut mtu = quinn::MtuDiscoveryConfig::default();
-        mtu.upper_bound(6500);
-        transport.mtu_discovery_config(Some(mtu));
+        if distance == Distance::Near {
+            let mut larger = MtuDiscoveryConfig::default();
+            larger.upper_bound(PACKET_BYTES_MAX).minimum_change(PROBES_APART_BYTES);
+            transport.mtu_discovery_config(Some(larger));
+        }
         Ok(transport)
     }
 }
 
-/// How a client connects: one configuration for all its peers.
-pub(crate) fn client_config(liveness: Liveness) -> Result<quinn::ClientConfig> {
-    let mut transport = liveness.transport()?;
-    transport
-        .initial_rtt(INITIAL_RTT)
-        .max_concurrent_bidi_streams(VarInt::from_u32(0))
-        .stream_receive_window(VarInt::from_u32(ANSWER_WINDOW_BYTES))
-        .receive_window(VarInt::MAX)
-        .send_window(SEND_WINDOW_BYTES);
-    let mut config = quinn::ClientConfig::new(client_crypto()?);
-    config.transport_config(Arc::new(transport));
-    Ok(config)
+/// How a client connects: one configuration for all peers that are near, one for the others.
+#[derive(Clone)]
+pub(crate) struct ClientConfigs {
+    near: quinn::ClientConfig,
+    far: quinn::ClientConfig,
+}
+
+impl ClientConfigs {
+    pub(crate) fn new(liveness: Liveness) -> Result<Self> {
+        let crypto = client_crypto()?;
+        let config = |distance| {
+            let mut transport = liveness.transport(distance)?;
+            transport
+                .initial_rtt(INITIAL_RTT)
+                .max_concurrent_bidi_streams(VarInt::from_u32(0))
+                .stream_receive_window(VarInt::from_u32(ANSWER_WINDOW_BYTES))
+                .receive_window(VarInt::MAX)
+                .send_window(SEND_WINDOW_BYTES);
+            let mut config = quinn::ClientConfig::new(crypto.clone());
+            config.transport_config(Arc::new(transport));
+            Ok::<_, LightningError>(config)
+        };
+        Ok(Self { near: config(Distance::Near)?, far: config(Distance::Far)? })
+    }
+
+    /// The configuration for a peer at `ip`.
+    pub(crate) fn to(&self, ip: IpAddr) -> quinn::ClientConfig {
+        match Distance::to(ip) {
+            Distance::Near => self.near.clone(),
+            Distance::Far => self.far.clone(),
+        }
+    }
 }
 
 /// How a server accepts: every connection begins as a stranger's, see [`welcome`].
-pub(crate) fn server_config(
-    liveness: Liveness,
-    identity: &ServerIdentity,
-    incoming_max: usize,
-) -> Result<quinn::ServerConfig> {
-    let mut transport = liveness.transport()?;
-    transport
-        .max_concurrent_bidi_streams(VarInt::from_u32(STRANGER_STREAMS))
-        .stream_receive_window(VarInt::from_u32(REQUEST_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES))
-        .send_window(SEND_WINDOW_BYTES);
-    let mut config = quinn::ServerConfig::with_crypto(identity.crypto.clone());
-    config
-        .transport_config(Arc::new(transport))
-        .migration(true)
-        .max_incoming(incoming_max)
-        .incoming_buffer_size(INCOMING_BUFFER_BYTES)
-        .incoming_buffer_size_total(INCOMING_BUFFER_BYTES_TOTAL);
-    Ok(config)
+#[derive(Clone)]
+pub(crate) struct ServerConfigs {
+    near: Arc<quinn::ServerConfig>,
+    far: Arc<quinn::ServerConfig>,
+}
+
+impl ServerConfigs {
+    pub(crate) fn new(liveness: Liveness, identity: &ServerIdentity, incoming_max: usize) -> Result<Self> {
+        let transport = |distance| {
+            let mut transport = liveness.transport(distance)?;
+            transport
+                .max_concurrent_bidi_streams(VarInt::from_u32(STRANGER_STREAMS))
+                .stream_receive_window(VarInt::from_u32(REQUEST_WINDOW_BYTES))
+                .receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES))
+                .send_window(SEND_WINDOW_BYTES);
+            Ok::<_, LightningError>(Arc::new(transport))
+        };
+        let mut far = quinn::ServerConfig::with_crypto(identity.crypto.clone());
+        far.transport_config(transport(Distance::Far)?)
+            .migration(true)
+            .max_incoming(incoming_max)
+            .incoming_buffer_size(INCOMING_BUFFER_BYTES)
+            .incoming_buffer_size_total(INCOMING_BUFFER_BYTES_TOTAL);
+        let mut near = far.clone();
+        near.transport_config(transport(Distance::Near)?);
+        Ok(Self { near: Arc::new(near), far: Arc::new(far) })
+    }
+
+    /// The configuration for a client at `ip`.
+    pub(crate) fn to(&self, ip: IpAddr) -> Arc<quinn::ServerConfig> {
+        match Distance::to(ip) {
+            Distance::Near => self.near.clone(),
+            Distance::Far => self.far.clone(),
+        }
+    }
+
+    /// The one that the endpoint is opened with.
+    pub(crate) fn first(&self) -> quinn::ServerConfig {
+        (*self.far).clone()
+    }
+}
+
+/// Where a peer is, as far as its address says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Distance {
+    /// On this host, or in the same network, whose packets may be larger than the internet's.
+    Near,
+    /// On the internet.
+    Far,
+}
+
+impl Distance {
+    fn to(ip: IpAddr) -> Self {
+        let is_near = match ip.to_canonical() {
+            IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+            IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+        };
+        if is_near { Self::Near } else { Self::Far }
+    }
 }
 
 /// Gives an authenticated client's connection its full windows and `bidi_streams` streams at once.
@@ -130,7 +200,7 @@ pub(crate) fn bind(
     let _context = io.handle().enter();
     let watch = SocketWatch(Arc::downgrade(&socket));
     let mut endpoint_config = EndpointConfig::default();
-    endpoint_config.max_udp_payload_size(6500).ok();
+    endpoint_config.max_udp_payload_size(PACKET_BYTES_MAX).map_err(io::Error::other)?;
     let endpoint = Endpoint::new_with_abstract_socket(
         endpoint_config,
         server,

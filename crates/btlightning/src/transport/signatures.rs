@@ -5,13 +5,13 @@
 //! pool. So each endpoint has threads that do nothing else, behind a bounded queue: when that is full, a flood of handshakes
 //! is turned away instead of piling up.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use tokio::sync::{Semaphore, oneshot};
-
-use crate::error::{LightningError, Result};
+use tracing::error;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -33,7 +33,7 @@ pub(crate) enum SignatureQueueError {
 pub(crate) enum SignatureWorker {
     /// On threads of its own, which end when this handle is dropped.
     Threads {
-        jobs: SyncSender<Job>,
+        crew: Crew,
         /// A place in the queue for each job that waits for one.
         places: Semaphore,
     },
@@ -42,21 +42,18 @@ pub(crate) enum SignatureWorker {
 }
 
 impl SignatureWorker {
-    /// Starts `threads` threads, named `name`.
-    ///
-    /// # Errors
-    /// `Config` when the operating system gives no thread.
-    pub(crate) fn spawn(name: &str, threads: usize) -> Result<Self> {
+    /// Threads named `name`, at most `threads_max`. Each is started when a job finds all others at work.
+    pub(crate) fn threads(name: &str, threads_max: usize) -> Self {
         let (sender, jobs) = sync_channel::<Job>(JOBS_MAX);
-        let jobs = Arc::new(Mutex::new(jobs));
-        for _ in 0..threads {
-            let jobs = jobs.clone();
-            thread::Builder::new()
-                .name(name.to_owned())
-                .spawn(move || while work(&jobs) {})
-                .map_err(|error| LightningError::Config(format!("no thread for signatures: {error}")))?;
-        }
-        Ok(Self::Threads { jobs: sender, places: Semaphore::new(JOBS_MAX) })
+        let crew = Crew {
+            name: name.to_owned(),
+            threads_max,
+            jobs: sender,
+            waiting: Arc::new(Mutex::new(jobs)),
+            busy: Arc::new(AtomicUsize::new(0)),
+            threads: AtomicUsize::new(0),
+        };
+        Self::Threads { crew, places: Semaphore::new(JOBS_MAX) }
     }
 
     /// Runs `job` and returns what it returned, unless the queue is full. Dropping the future before the job has begun
@@ -65,9 +62,9 @@ impl SignatureWorker {
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> std::result::Result<T, SignatureQueueError> {
-        let Self::Threads { jobs, places } = self else { return Ok(job()) };
+        let Self::Threads { crew, places } = self else { return Ok(job()) };
         let _place = places.try_acquire().map_err(|_| SignatureQueueError::Full)?;
-        queued(jobs, job).await
+        crew.do_job(job).await
     }
 
     /// The same for those who may wait for a place in the queue. The caller bounds how long.
@@ -75,39 +72,82 @@ impl SignatureWorker {
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> std::result::Result<T, SignatureQueueError> {
-        let Self::Threads { jobs, places } = self else { return Ok(job()) };
+        let Self::Threads { crew, places } = self else { return Ok(job()) };
         let _place = places.acquire().await.map_err(|_| SignatureQueueError::Failed)?;
-        queued(jobs, job).await
+        crew.do_job(job).await
+    }
+}
+
+/// The threads, and the jobs that wait for them. They end when it is dropped.
+pub(crate) struct Crew {
+    name: String,
+    threads_max: usize,
+    jobs: SyncSender<Job>,
+    waiting: Arc<Mutex<Receiver<Job>>>,
+    /// Jobs that wait or are being done.
+    busy: Arc<AtomicUsize>,
+    threads: AtomicUsize,
+}
+
+impl Crew {
+    /// Adds a thread, if there may be another one.
+    fn grow(&self) -> std::io::Result<()> {
+        let more = |threads| (threads < self.threads_max).then_some(threads + 1);
+        if self.threads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
+            return Ok(());
+        }
+        let (waiting, busy) = (self.waiting.clone(), self.busy.clone());
+        let spawned =
+            thread::Builder::new().name(self.name.clone()).spawn(move || while work(&waiting, &busy) {});
+        spawned.map(drop).inspect_err(|_| {
+            self.threads.fetch_sub(1, Ordering::Relaxed);
+        })
+    }
+
+    /// Hands over `job`, for which there is a place, and waits for what it returns.
+    async fn do_job<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> std::result::Result<T, SignatureQueueError> {
+        let (done, result) = oneshot::channel();
+        let job = move || {
+            if !done.is_closed() {
+                let _ = done.send(job());
+            }
+        };
+        if self.busy.fetch_add(1, Ordering::Relaxed) >= self.threads.load(Ordering::Relaxed) {
+            let grown = self.grow();
+            // Without another thread the job waits a little longer; without any it would wait for ever.
+            if let Err(error) = grown
+                && self.threads.load(Ordering::Relaxed) == 0
+            {
+                self.busy.fetch_sub(1, Ordering::Relaxed);
+                error!("no thread for signatures: {error}");
+                return Err(SignatureQueueError::Failed);
+            }
+        }
+        let sent = self.jobs.try_send(Box::new(job));
+        if sent.is_err() {
+            self.busy.fetch_sub(1, Ordering::Relaxed);
+        }
+        match sent {
+            Ok(()) => result.await.map_err(|_| SignatureQueueError::Failed),
+            // Jobs whose caller went away still stand in the queue, without a place.
+            Err(TrySendError::Full(_)) => Err(SignatureQueueError::Full),
+            Err(TrySendError::Disconnected(_)) => Err(SignatureQueueError::Failed),
+        }
     }
 }
 
 /// Does the next job; `false` when there will be none.
-fn work(jobs: &Mutex<Receiver<Job>>) -> bool {
+fn work(jobs: &Mutex<Receiver<Job>>, busy: &AtomicUsize) -> bool {
     // The lock is held while this thread waits for a job, and the others wait for the lock: one is as good as another.
     let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
     let Ok(job) = next else { return false };
     // A signer that panics loses its own job; the result's channel closes and tells its caller.
     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
+    busy.fetch_sub(1, Ordering::Relaxed);
     true
-}
-
-/// Hands over `job`, for which there is a place, and waits for what it returns.
-async fn queued<T: Send + 'static>(
-    jobs: &SyncSender<Job>,
-    job: impl FnOnce() -> T + Send + 'static,
-) -> std::result::Result<T, SignatureQueueError> {
-    let (done, result) = oneshot::channel();
-    let job = move || {
-        if !done.is_closed() {
-            let _ = done.send(job());
-        }
-    };
-    match jobs.try_send(Box::new(job)) {
-        Ok(()) => result.await.map_err(|_| SignatureQueueError::Failed),
-        // Jobs whose caller went away still stand in the queue, without a place.
-        Err(TrySendError::Full(_)) => Err(SignatureQueueError::Full),
-        Err(TrySendError::Disconnected(_)) => Err(SignatureQueueError::Failed),
-    }
 }
 
 #[cfg(test)]
@@ -116,7 +156,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_runs_on_another_thread_and_its_panic_stays_there() {
-        let worker = SignatureWorker::spawn("test-signatures", 1).unwrap();
+        let worker = SignatureWorker::threads("test-signatures", 1);
         let here = thread::current().id();
         assert_ne!(worker.run(|| thread::current().id()).await.unwrap(), here);
         let panicked = worker.run(|| panic!("a signer that panics")).await;
@@ -126,7 +166,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_turns_away_instead_of_growing() {
-        let worker = SignatureWorker::spawn("test-signatures", 1).unwrap();
+        let worker = SignatureWorker::threads("test-signatures", 1);
         let (go, wait) = std::sync::mpsc::channel::<()>();
         let mut waiting = tokio::task::JoinSet::new();
         let worker = std::sync::Arc::new(worker);

@@ -118,10 +118,11 @@ impl Io {
     pub(crate) fn bind(&self, network: &dyn Network, addr: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         let _context = self.handle().enter();
         let socket = network.bind(addr)?;
-        Ok(match self {
-            Self::Current(_) => socket,
-            Self::Threads(threads) => Arc::new(NotedSocket::new(socket, threads.first().clone())),
-        })
+        let thread = match self {
+            Self::Current(_) => None,
+            Self::Threads(threads) => Some(threads.first().clone()),
+        };
+        Ok(Arc::new(NotedSocket::new(socket, thread)))
     }
 }
 

@@ -10,15 +10,19 @@ use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 
 use super::thread::IoThread;
+use crate::transport::endpoint::PACKET_BYTES_MAX;
+
+/// The longest UDP message, in bytes, rounded up.
+const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub(super) struct NotedSocket {
     socket: Arc<dyn AsyncUdpSocket>,
-    thread: IoThread,
+    thread: Option<IoThread>,
 }
 
 impl NotedSocket {
-    pub(super) fn new(socket: Arc<dyn AsyncUdpSocket>, thread: IoThread) -> Self {
+    pub(super) fn new(socket: Arc<dyn AsyncUdpSocket>, thread: Option<IoThread>) -> Self {
         Self { socket, thread }
     }
 }
@@ -39,8 +43,8 @@ impl AsyncUdpSocket for NotedSocket {
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         let received = self.socket.poll_recv(cx, bufs, meta);
-        if received.is_ready() {
-            self.thread.packets_arrived();
+        if let (Poll::Ready(_), Some(thread)) = (&received, &self.thread) {
+            thread.packets_arrived();
         }
         received
     }
@@ -53,8 +57,10 @@ impl AsyncUdpSocket for NotedSocket {
         self.socket.max_transmit_segments()
     }
 
+    /// quinn makes room for this many packets of the largest size in each message that it receives, times 32; a message
+    /// of UDP has no room for more than these, however small they are.
     fn max_receive_segments(&self) -> usize {
-        self.socket.max_receive_segments()
+        self.socket.max_receive_segments().min(MESSAGE_BYTES_MAX.div_ceil(PACKET_BYTES_MAX as usize))
     }
 
     fn may_fragment(&self) -> bool {
