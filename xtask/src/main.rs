@@ -6,6 +6,7 @@
     reason = "a program for a terminal: printing is its purpose"
 )]
 
+mod instructions;
 mod python;
 mod steps;
 mod tidy;
@@ -25,6 +26,9 @@ cargo xtask <command>
   test               every test of the project, step by step; stops at the first step that fails
   tidy               dependency policy and house rules
   tidy --fix-counts  the same, after writing the measured number of dependencies into README.md
+  instructions       how many instructions the hot paths take; fails if more than 5% above the baseline
+  instructions --bless
+                     the same, and makes them the baseline
   wallet-feature     the feature that brings wallet files on this host
   wheel              builds the Python wheel and the sdist, and checks both; into target/python/dist-release
     --dev              of the dev profile, into target/python/dist-dev
@@ -45,6 +49,8 @@ fn main() -> ExitCode {
         ["test"] => steps::test(&root()),
         ["tidy"] => tidy::run(&root(), false),
         ["tidy", "--fix-counts"] => tidy::run(&root(), true),
+        ["instructions"] => instructions::run(&root(), false),
+        ["instructions", "--bless"] => instructions::run(&root(), true),
         ["wallet-feature"] => {
             println!("{}", steps::wallet_feature());
             Ok(())
