@@ -6,6 +6,7 @@
     reason = "a program for a terminal: printing is its purpose"
 )]
 
+mod bench;
 mod python;
 mod steps;
 mod tidy;
@@ -25,6 +26,9 @@ cargo xtask <command>
   test               every test of the project, step by step; stops at the first step that fails
   tidy               dependency policy and house rules
   tidy --fix-counts  the same, after writing the measured number of dependencies into README.md
+  bench [OPTIONS]    measures ours, the published package, raw quinn and gRPC side by side; --help lists the options
+    --report           makes tables and charts of the results that are there
+    --check            fails if they are not what the results say
   wallet-feature     the feature that brings wallet files on this host
   wheel              builds the Python wheel and the sdist, and checks both; into target/python/dist-release
     --dev              of the dev profile, into target/python/dist-dev
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
         ["test"] => steps::test(&root()),
         ["tidy"] => tidy::run(&root(), false),
         ["tidy", "--fix-counts"] => tidy::run(&root(), true),
+        ["bench", ref args @ ..] => bench::bench(&root(), args),
         ["wallet-feature"] => {
             println!("{}", steps::wallet_feature());
             Ok(())

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
             print!("{}", options::HELP);
             Ok(())
         }
+        Ok(Command::Understand) => Ok(()),
         Ok(Command::Run(measuring)) => measure(&measuring),
         Ok(Command::Report { root, from, check }) => make_report(&root, from.as_deref(), check),
         Err(error) => Err(error),

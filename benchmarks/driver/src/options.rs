@@ -8,8 +8,10 @@ use std::path::PathBuf;
 
 pub(crate) const HELP: &str = "\
 bench-driver run --root DIR --peer PROGRAM [OPTIONS]
+bench-driver understand --root DIR [OPTIONS]
 bench-driver report --root DIR [--from DIR] [--check]
 
+understand: says whether the options are those of a run, before anything is built for it
 run: measures the systems side by side
   --root DIR              the checkout
   --peer PROGRAM          the peer of the systems in Rust
@@ -34,7 +36,13 @@ report: makes tables and charts of the results alone
 #[derive(Debug)]
 pub(crate) enum Command {
     Run(Measuring),
-    Report { root: PathBuf, from: Option<PathBuf>, check: bool },
+    Report {
+        root: PathBuf,
+        from: Option<PathBuf>,
+        check: bool,
+    },
+    /// The words are those of a run: nothing is done.
+    Understand,
     Help,
 }
 
@@ -67,13 +75,18 @@ pub(crate) fn parse(args: &[String]) -> Result<Command, String> {
     let mut args = args.iter().map(String::as_str);
     let command = args.next();
     match command {
-        Some("run") => parse_run(args).map(Command::Run),
+        Some("run") => {
+            let (measuring, peer) = parse_run(args)?;
+            Ok(Command::Run(Measuring { peer: peer.ok_or("--peer is missing")?, ..measuring }))
+        }
+        Some("understand") => parse_run(args).map(|_| Command::Understand),
         Some("report") => parse_report(args),
         _ => Err(format!("run or report?\n\n{HELP}")),
     }
 }
 
-fn parse_run<'a>(mut args: impl Iterator<Item = &'a str>) -> Result<Measuring, String> {
+/// What is to be measured, and by which peer, if that is said.
+fn parse_run<'a>(mut args: impl Iterator<Item = &'a str>) -> Result<(Measuring, Option<PathBuf>), String> {
     let (mut root, mut peer, mut rounds) = (None, None, None);
     let mut measuring = Measuring {
         root: PathBuf::new(),
@@ -113,8 +126,7 @@ fn parse_run<'a>(mut args: impl Iterator<Item = &'a str>) -> Result<Measuring, S
         measuring.effort.rounds = number.ok_or(format!("{rounds} is not a number of rounds"))?;
     }
     measuring.root = root.ok_or("--root is missing")?;
-    measuring.peer = peer.ok_or("--peer is missing")?;
-    Ok(measuring)
+    Ok((measuring, peer))
 }
 
 fn parse_report<'a>(mut args: impl Iterator<Item = &'a str>) -> Result<Command, String> {

@@ -143,11 +143,23 @@ impl Peer {
     /// # Errors
     /// As the answer says, or [`PeerError::Lost`] if there is none in time.
     pub fn receive<T: DeserializeOwned>(&mut self, within: Duration) -> Result<(Instant, T), PeerError> {
+        match self.receive_if_any(within)? {
+            Some(answer) => Ok(answer),
+            None => Err(self.lost(&format!("did not answer within {} s", within.as_secs_f64()))),
+        }
+    }
+
+    /// The next answer, and when it came, if there is one in time.
+    ///
+    /// # Errors
+    /// As the answer says, or [`PeerError::Lost`] if there will be none.
+    pub fn receive_if_any<T: DeserializeOwned>(
+        &mut self,
+        within: Duration,
+    ) -> Result<Option<(Instant, T)>, PeerError> {
         let (at, line) = match self.lines.recv_timeout(within) {
             Ok(line) => line,
-            Err(RecvTimeoutError::Timeout) => {
-                return Err(self.lost(&format!("did not answer within {} s", within.as_secs_f64())));
-            }
+            Err(RecvTimeoutError::Timeout) => return Ok(None),
             Err(RecvTimeoutError::Disconnected) => {
                 let how = self.wait(STOP_WITHIN).unwrap_or_else(|| "closed its output".into());
                 return Err(self.lost(&how));
@@ -155,7 +167,7 @@ impl Peer {
         };
         match Line::read(&line) {
             Ok(Line::Answer(value)) => match protocol::answer(value) {
-                Ok(answer) => Ok((at, answer)),
+                Ok(answer) => Ok(Some((at, answer))),
                 Err(wrong) => Err(self.lost(&wrong)),
             },
             Ok(Line::Failed(why)) => Err(PeerError::Failed(why)),

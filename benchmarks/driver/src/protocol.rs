@@ -114,7 +114,7 @@ pub enum Order<'a> {
     },
     /// What the process has used so far.
     Usage,
-    /// Ends the process, which does not answer. The end of its input ends it too.
+    /// Ends the process. The end of its input ends it too.
     Stop,
 }
 
@@ -154,6 +154,9 @@ pub struct SetUp {
 pub struct Latency {
     /// Each echo's time.
     pub latency_us: Vec<f64>,
+    /// How fast the large answers came meanwhile, from systems that say. Small echoes can be quick at their cost.
+    #[serde(default)]
+    pub beside_bytes_per_s: Option<f64>,
 }
 
 /// The answer to [`Order::Throughput`].

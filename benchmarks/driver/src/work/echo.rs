@@ -133,6 +133,9 @@ impl Turn<'_> {
         let each = pair.warm_up(target, 8, order)?;
         let count = count_for(target, each, SAMPLES_MIN, SAMPLES_MAX);
         let latency: Latency = pair.client.ask(&order(count), WITHIN)?;
+        if let Some(large) = latency.beside_bytes_per_s {
+            self.record(subject, "large_bytes_per_second", large, count);
+        }
         self.record_latency(subject, &latency.latency_us)
     }
 

@@ -2,15 +2,12 @@
 
 use super::{CONNECTED_WITHIN, Cost, End, Pair, Turn, WITHIN, apart, count_for, quantiles};
 use crate::{
-    peer::{Peer, PeerError},
+    peer::PeerError,
     plan::{DOWN, FAN_OUT_SERVERS, IDLE_CONNECTIONS, ONE_KB, Work},
     protocol::{Connected, FanOut, Order, Reconnected, Server, Started},
     results::Subject,
 };
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 /// Time to find a server again.
 const RECONNECTED_WITHIN: Duration = Duration::from_secs(40);
@@ -90,31 +87,24 @@ impl Turn<'_> {
         let warming = Order::Latency { bytes: ONE_KB, count: WARMING };
         let _: serde_json::Value = pair.client.ask(&warming, WITHIN)?;
         let Some(server) = &mut pair.server else { return Ok(()) };
-        let restarting = Instant::now();
         server.send(&Order::Restart { down_ms: DOWN.as_millis() as u64 })?;
-        let (answered, failures) = find_again(&mut pair.client, restarting)?;
-        let (up, _): (Instant, Started) = server.receive(RECONNECTED_WITHIN)?;
+        let mut failures = 0;
+        let (answered, up) = loop {
+            let order = Order::Reconnect { until_ms: RECONNECTED_WITHIN.as_millis() as u64 };
+            pair.client.send(&order)?;
+            let (answered, found): (Instant, Reconnected) =
+                pair.client.receive(RECONNECTED_WITHIN + WITHIN)?;
+            failures += found.failures;
+            // A server takes a while until it is gone; an answer of that while does not count. It is long before the
+            // server is up again, and one that counts is not.
+            if let Some((up, _)) = server.receive_if_any::<Started>(DOWN / 5)? {
+                break (answered, up);
+            }
+        };
         // An answer may overtake the server's word that it is up.
         let took = answered.saturating_duration_since(up);
         self.record(subject, "ms", took.as_secs_f64() * 1e3, 1);
         self.record(subject, "failures", failures as f64, 1);
         Ok(())
-    }
-}
-
-/// Has the client ask until it is answered by a server that has been gone. A server may take a while until it is gone;
-/// an answer in that while does not count.
-fn find_again(client: &mut Peer, restarting: Instant) -> Result<(Instant, u64), PeerError> {
-    let order = Order::Reconnect { until_ms: RECONNECTED_WITHIN.as_millis() as u64 };
-    let mut failures = 0;
-    loop {
-        client.send(&order)?;
-        let (answered, found): (Instant, Reconnected) = client.receive(RECONNECTED_WITHIN + WITHIN)?;
-        failures += found.failures;
-        // Not before this can it be up again.
-        if answered >= restarting + DOWN {
-            return Ok((answered, failures));
-        }
-        thread::sleep(Duration::from_millis(5));
     }
 }
