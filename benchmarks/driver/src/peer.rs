@@ -7,6 +7,7 @@ use std::{
     ffi::OsString,
     fmt,
     io::{BufRead, BufReader, Read, Write},
+    mem,
     path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
     sync::{
@@ -82,6 +83,8 @@ impl Peer {
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let cannot =
             |error| PeerError::Lost(format!("{system}: cannot start {}: {error}", launch.program.display()));
+        // Held until it is in the list, so that who kills all does not miss one that has just been started.
+        let mut live = lock(&LIVE);
         let mut child = command.spawn().map_err(cannot)?;
         let name = match role {
             Role::Server { .. } => format!("{system} (server)"),
@@ -95,7 +98,7 @@ impl Peer {
             keep_last_lines(stderr, &words);
         }
         let process = Arc::new(Mutex::new(child));
-        lock(&LIVE).push(Arc::clone(&process));
+        live.push(Arc::clone(&process));
         Ok(Self { name, process, orders, lines, words })
     }
 
@@ -213,11 +216,13 @@ impl Drop for Peer {
 /// Every peer that has been started and not dropped.
 static LIVE: Mutex<Vec<Arc<Mutex<Child>>>> = Mutex::new(Vec::new());
 
-/// Kills every peer, for an end of the driver that drops nothing.
+/// Kills every peer, for an end of the driver that drops nothing. None can be started any more, or dropped.
 pub fn kill_all() {
-    for process in lock(&LIVE).drain(..) {
+    let mut live = lock(&LIVE);
+    for process in live.drain(..) {
         kill(&process);
     }
+    mem::forget(live);
 }
 
 fn kill(process: &Mutex<Child>) {
