@@ -9,7 +9,7 @@ use crate::{
     results::{Layout, Subject},
     systems::Transport,
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Requests whose bytes are counted. Enough that acknowledgements and the odd keep-alive come to their share.
 const COUNTED: u64 = 2_000;
@@ -84,25 +84,37 @@ impl Turn<'_> {
         let relay = relay.map_err(|error| PeerError::Lost(format!("no relay: {error}")))?;
         pair.connect(Some(&[Server { addr: relay.addr(), ..servers[0].clone() }]))?;
 
-        for (bytes, title) in [(ONE_KB, "1 KB latency"), (ONE_MB, "1 MB latency")] {
-            let subject = apart(Work::Path, bytes);
-            (self.progress)(title);
-            let outcome = self.path_latency(&mut pair, &subject, bytes);
-            self.settle(&subject, outcome)?;
-        }
+        let subject = apart(Work::Path, ONE_KB);
+        (self.progress)("1 KB latency");
+        let outcome = self.path_latency(&mut pair, &subject, ONE_KB, 4);
+        self.settle(&subject, outcome)?;
         let subject = Subject::new("path-throughput", Layout::TwoProcesses, ONE_KB);
         (self.progress)("1 KB throughput");
         let outcome = self.path_throughput(&mut pair, &subject);
+        self.settle(&subject, outcome)?;
+        // Last: the requests before have opened the congestion window, as those of a connection in use have.
+        let subject = apart(Work::Path, ONE_MB);
+        (self.progress)("1 MB latency");
+        let outcome = self.path_latency(&mut pair, &subject, ONE_MB, 1);
         self.settle(&subject, outcome)
     }
 
-    fn path_latency(&mut self, pair: &mut Pair, subject: &Subject, bytes: u64) -> Result<(), PeerError> {
-        let order = |count| Order::Latency { bytes, count };
-        // The first ones open the congestion window, as those of a connection in use have.
-        let each = pair.warm_up(Duration::from_millis(300), 2, order)?;
-        let count = count_for(self.effort.path_measurement, each, 6, 1_000);
-        let latency: Latency = pair.client.ask(&order(count), PATH_WITHIN)?;
-        self.record_latency(subject, &latency.latency_us)
+    /// A few at a time, for as long as a measurement takes: at this loss, a large payload may take all of it.
+    fn path_latency(
+        &mut self,
+        pair: &mut Pair,
+        subject: &Subject,
+        bytes: u64,
+        at_a_time: u64,
+    ) -> Result<(), PeerError> {
+        let order = Order::Latency { bytes, count: at_a_time };
+        let started = Instant::now();
+        let mut samples = Vec::new();
+        while started.elapsed() < self.effort.path_measurement {
+            let latency: Latency = pair.client.ask(&order, PATH_WITHIN)?;
+            samples.extend(latency.latency_us);
+        }
+        self.record_latency(subject, &samples)
     }
 
     fn path_throughput(&mut self, pair: &mut Pair, subject: &Subject) -> Result<(), PeerError> {
