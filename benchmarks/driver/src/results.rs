@@ -177,21 +177,31 @@ impl Results {
             .map_err(|error| ResultsError::File(name, error))
     }
 
-    /// The JSON, with a line for each entry of a list: short enough to keep, and read well as a difference.
+    /// The JSON, with a line for each field, and for each entry of a list: short enough to keep, and read well as a
+    /// difference.
     fn to_text(&self) -> Result<String, serde_json::Error> {
-        let serde_json::Value::Object(fields) = serde_json::to_value(self)? else { return Ok(String::new()) };
-        let mut parts = Vec::new();
-        for (name, value) in fields {
-            let text = match value {
-                serde_json::Value::Array(entries) if !entries.is_empty() => {
-                    let lines: Result<Vec<_>, _> = entries.iter().map(serde_json::to_string).collect();
-                    format!("[\n  {}\n ]", lines?.join(",\n  "))
-                }
-                value => serde_json::to_string(&value)?,
-            };
-            parts.push(format!(" {}: {text}", serde_json::to_string(&name)?));
+        fn field<T: Serialize>(name: &str, value: &T) -> Result<String, serde_json::Error> {
+            Ok(format!(" \"{name}\": {}", serde_json::to_string(value)?))
         }
-        Ok(format!("{{\n{}\n}}\n", parts.join(",\n")))
+        fn list<T: Serialize>(name: &str, entries: &[T]) -> Result<String, serde_json::Error> {
+            let lines: Result<Vec<_>, _> = entries.iter().map(serde_json::to_string).collect();
+            Ok(format!(" \"{name}\": [\n  {}\n ]", lines?.join(",\n  ")))
+        }
+        let Self { format, date, commit, quick, rounds, took_s, machine, systems, figures, not_measured } =
+            self;
+        let fields = [
+            field("format", format)?,
+            field("date", date)?,
+            field("commit", commit)?,
+            field("quick", quick)?,
+            field("rounds", rounds)?,
+            field("took_s", took_s)?,
+            field("machine", machine)?,
+            list("systems", systems)?,
+            list("figures", figures)?,
+            list("not_measured", not_measured)?,
+        ];
+        Ok(format!("{{\n{}\n}}\n", fields.join(",\n")))
     }
 
     /// A figure's values by round. Of a figure that was not taken, none.
