@@ -70,16 +70,16 @@ pub const SYSTEMS: [Description; 15] = {
         Description { name, title, origin, language, transport, package }
     }
     [
-        system("ours-dynamic", "ours, as published programs use it", Ours, Rust, Udp, "btlightning"),
-        system("ours-async", "ours, the same with an async handler", Ours, Rust, Udp, "btlightning"),
+        system("ours-dynamic", "ours, unchanged program", Ours, Rust, Udp, "btlightning"),
+        system("ours-async", "ours, async handler", Ours, Rust, Udp, "btlightning"),
         system("ours-typed", "ours, typed calls", Ours, Rust, Udp, "btlightning"),
-        system("ours-typed-local", "ours, typed calls, a runtime per side", Ours, Rust, Udp, "btlightning"),
+        system("ours-typed-local", "ours, typed, runtime per side", Ours, Rust, Udp, "btlightning"),
         system("published", "published package", Published, Rust, Udp, "btlightning"),
-        system("published-async", "published package, async handler", Published, Rust, Udp, "btlightning"),
+        system("published-async", "published, async handler", Published, Rust, Udp, "btlightning"),
         system("quinn", "raw quinn, one runtime", Bare, Rust, Udp, "quinn"),
-        system("quinn-called", "raw quinn, called from a runtime", Bare, Rust, Udp, "quinn"),
-        system("quinn-split", "raw quinn, a runtime per side", Bare, Rust, Udp, "quinn"),
-        system("grpc", "gRPC (tonic with TLS)", Other, Rust, Tcp, "tonic"),
+        system("quinn-called", "raw quinn, threads of its own", Bare, Rust, Udp, "quinn"),
+        system("quinn-split", "raw quinn, runtime per side", Bare, Rust, Udp, "quinn"),
+        system("grpc", "gRPC (tonic, TLS)", Other, Rust, Tcp, "tonic"),
         system("py-ours", "ours, threads", Ours, Python, Udp, "btlightning"),
         system("py-ours-async", "ours, asyncio", Ours, Python, Udp, "btlightning"),
         system("py-published", "published package", Published, Python, Udp, "btlightning"),
@@ -208,9 +208,10 @@ source = "registry+https://github.com/rust-lang/crates.io-index"
     }
 
     #[test]
-    fn names_are_unique() {
+    fn names_are_unique_and_titles_fit_into_a_chart() {
         for (index, system) in SYSTEMS.iter().enumerate() {
             assert!(SYSTEMS[..index].iter().all(|other| other.name != system.name), "{}", system.name);
+            assert!(system.title.len() <= 29, "{}", system.title);
         }
     }
 }

@@ -77,7 +77,7 @@ impl Theme {
 }
 
 const WIDTH: f64 = 880.0;
-const LABELS: f64 = 262.0;
+const LABELS: f64 = 254.0;
 const GAP: f64 = 24.0;
 const ROW: f64 = 27.0;
 const BAR: f64 = 17.0;

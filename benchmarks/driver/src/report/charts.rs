@@ -64,8 +64,8 @@ pub(super) fn charts(results: &Results) -> Vec<Chart> {
             "one after another; the median; less is better",
             &RUST,
             &[
-                measure("one process, ms", latency(OneProcess, ONE_KB), "p50_us", 1e-3),
-                measure("two processes, ms", latency(TwoProcesses, ONE_KB), "p50_us", 1e-3),
+                measure("one process, µs", latency(OneProcess, ONE_KB), "p50_us", 1.0),
+                measure("two processes, µs", latency(TwoProcesses, ONE_KB), "p50_us", 1.0),
             ],
         ),
         chart(
@@ -95,7 +95,7 @@ pub(super) fn charts(results: &Results) -> Vec<Chart> {
             &PYTHON,
             &[
                 measure("1 KB, per second", throughput(ONE_KB), "per_second", 1.0),
-                measure("1 KB p50, ms", latency(TwoProcesses, ONE_KB), "p50_us", 1e-3),
+                measure("1 KB p50, µs", latency(TwoProcesses, ONE_KB), "p50_us", 1.0),
                 measure("1 MB p50, ms", latency(TwoProcesses, ONE_MB), "p50_us", 1e-3),
             ],
         ),

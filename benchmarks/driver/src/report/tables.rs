@@ -185,16 +185,17 @@ impl Tables<'_> {
     }
 
     fn path(&self) -> Section {
-        let column = |head: &str, work, bytes, cell| Column {
+        let column = |head: &str, work, bytes: Option<u64>, cell| Column {
             head: head.into(),
             subject: Subject::new(work, Layout::TwoProcesses, bytes),
             cell,
         };
         let columns = [
-            column("1 KB p50, ms", "path", ONE_KB, Cell::One("p50_us", TO_MS)),
-            column("1 KB p99, ms", "path", ONE_KB, Cell::One("p99_us", TO_MS)),
-            column("1 MB p50, ms", "path", ONE_MB, Cell::One("p50_us", TO_MS)),
-            column("1 KB requests per second", "path-throughput", ONE_KB, Cell::One("per_second", 1.0)),
+            column("1 KB p50, ms", "path", Some(ONE_KB), Cell::One("p50_us", TO_MS)),
+            column("1 KB p99, ms", "path", Some(ONE_KB), Cell::One("p99_us", TO_MS)),
+            column("1 MB p50, ms", "path", Some(ONE_MB), Cell::One("p50_us", TO_MS)),
+            column("1 KB requests per second", "path-throughput", Some(ONE_KB), Cell::One("per_second", 1.0)),
+            column("datagrams lost, %", "path", None, Cell::One("lost_share", 100.0)),
         ];
         let text =
             "25 ms each way, 1% of the datagrams lost each way; 32 in flight for the requests per second.";

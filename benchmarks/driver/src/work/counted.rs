@@ -96,7 +96,18 @@ impl Turn<'_> {
         let subject = apart(Work::Path, ONE_MB);
         (self.progress)("1 MB latency");
         let outcome = self.path_latency(&mut pair, &subject, ONE_MB, 1);
-        self.settle(&subject, outcome)
+        self.settle(&subject, outcome)?;
+        self.record_losses(&relay.traffic());
+        Ok(())
+    }
+
+    /// What the path lost, as it should, and what it had to drop, which should be nothing.
+    fn record_losses(&mut self, traffic: &Traffic) {
+        let (there, back) = (traffic.to_server, traffic.to_clients);
+        let datagrams = there.datagrams + back.datagrams;
+        let subject = apart(Work::Path, None);
+        self.record(&subject, "lost_share", (there.lost + back.lost) as f64 / datagrams as f64, datagrams);
+        self.record(&subject, "dropped_datagrams", (there.dropped + back.dropped) as f64, datagrams);
     }
 
     /// A few at a time, for as long as a measurement takes: at this loss, a large payload may take all of it.
