@@ -61,6 +61,8 @@ pub struct Peer {
     orders: Option<ChildStdin>,
     lines: Receiver<(Instant, String)>,
     words: Arc<Mutex<VecDeque<String>>>,
+    /// Closed when there are no more of them.
+    words_end: Receiver<()>,
 }
 
 impl fmt::Debug for Peer {
@@ -94,12 +96,11 @@ impl Peer {
         let orders = child.stdin.take();
         let lines = child.stdout.take().map_or_else(|| mpsc::channel().1, stamped_lines);
         let words = Arc::default();
-        if let Some(stderr) = child.stderr.take() {
-            keep_last_lines(stderr, &words);
-        }
+        let words_end =
+            child.stderr.take().map_or_else(|| mpsc::channel().1, |stderr| keep_last_lines(stderr, &words));
         let process = Arc::new(Mutex::new(child));
         live.push(Arc::clone(&process));
-        Ok(Self { name, process, orders, lines, words })
+        Ok(Self { name, process, orders, lines, words, words_end })
     }
 
     /// Waits until the peer can be given orders.
@@ -138,7 +139,7 @@ impl Peer {
             Some(orders) => orders.write_all(&line).and_then(|()| orders.flush()),
             None => return Err(PeerError::Lost(format!("{} has no input", self.name))),
         };
-        sent.map_err(|error| self.lost(&format!("reads no orders ({error})")))
+        sent.map_err(|_| self.gone())
     }
 
     /// The next answer, and when it came.
@@ -163,10 +164,7 @@ impl Peer {
         let (at, line) = match self.lines.recv_timeout(within) {
             Ok(line) => line,
             Err(RecvTimeoutError::Timeout) => return Ok(None),
-            Err(RecvTimeoutError::Disconnected) => {
-                let how = self.wait(STOP_WITHIN).unwrap_or_else(|| "closed its output".into());
-                return Err(self.lost(&how));
-            }
+            Err(RecvTimeoutError::Disconnected) => return Err(self.gone()),
         };
         match Line::read(&line) {
             Ok(Line::Answer(value)) => match protocol::answer(value) {
@@ -178,6 +176,14 @@ impl Peer {
             Ok(Line::Unavailable(why)) => Err(PeerError::Unavailable(why)),
             Err(wrong) => Err(self.lost(&wrong)),
         }
+    }
+
+    /// What is said of a peer that does not listen or speak any more.
+    fn gone(&self) -> PeerError {
+        let how = self.wait(STOP_WITHIN).unwrap_or_else(|| "closed its input or output".into());
+        // Its last words may still be on their way.
+        let _ = self.words_end.recv_timeout(STOP_WITHIN);
+        self.lost(&how)
     }
 
     /// What is said when nothing more can be expected, with the last that the peer itself said.
@@ -250,9 +256,12 @@ fn stamped_lines(output: impl Read + Send + 'static) -> Receiver<(Instant, Strin
     receiver
 }
 
-fn keep_last_lines(output: impl Read + Send + 'static, kept: &Arc<Mutex<VecDeque<String>>>) {
+/// Keeps the last lines of a peer's standard error. What it gives is closed at their end.
+fn keep_last_lines(output: impl Read + Send + 'static, kept: &Arc<Mutex<VecDeque<String>>>) -> Receiver<()> {
     let kept = Arc::clone(kept);
+    let (open, end) = mpsc::channel();
     thread::spawn(move || {
+        let _open: mpsc::Sender<()> = open;
         for line in BufReader::new(output).lines().map_while(Result::ok) {
             let mut kept = lock(&kept);
             if kept.len() == WORDS_KEPT {
@@ -261,6 +270,7 @@ fn keep_last_lines(output: impl Read + Send + 'static, kept: &Arc<Mutex<VecDeque
             kept.push_back(line);
         }
     });
+    end
 }
 
 /// A panic elsewhere leaves nothing half done behind these locks.
