@@ -7,30 +7,25 @@ use bench_driver::{
 use std::path::PathBuf;
 
 pub(crate) const HELP: &str = "\
-bench-driver run --root DIR --peer PROGRAM [OPTIONS]
-bench-driver understand --root DIR [OPTIONS]
-bench-driver report --root DIR [--from DIR] [--check]
-
-understand: says whether the options are those of a run, before anything is built for it
-run: measures the systems side by side
-  --root DIR              the checkout
-  --peer PROGRAM          the peer of the systems in Rust
-  --python NAME=PROGRAM   the interpreter of this system in Python, which has it installed
-  --unavailable NAME=WHY  this system is not measured
-  --no-python             systems in Python are left out
+cargo xtask bench [OPTIONS]                measures the systems side by side
+  --quick                 a look: one round, and small counts
   --only NAME,...         these systems
   --work WORK,...         setup, latency, throughput (with CPU), wire, fan-out, memory, reconnect, beside-stream, path
-  --rounds N              how often every system has its turn
-  --quick                 a look: one round, and small counts
+  --no-python             no systems in Python
+  --rounds N              how often every system has its turn; 5 if it is not said
   --date YYYY-MM-DD       another date than the clock's
   --out DIR               results, tables and charts go into DIR
 
   Without --out, the results of a whole run go into benchmarks/results, and tables and charts to their places in the
   checkout; those of a quick one or of a part go into target/bench/results.
 
-report: makes tables and charts of the results alone
-  --from DIR              of those in DIR, and into it
-  --check                 writes nothing; fails if they are not what they would be
+cargo xtask bench --report [--from DIR]    makes tables and charts of the results that are there, or of those in DIR
+cargo xtask bench --check                  fails if they are not what the results say
+
+What it calls, having built everything:
+bench-driver run --root CHECKOUT --peer PROGRAM [--python NAME=INTERPRETER]... [--unavailable NAME=WHY]... [OPTIONS]
+bench-driver understand --root CHECKOUT [OPTIONS]    says whether the options are those of a run
+bench-driver report --root CHECKOUT [--from DIR] [--check]
 ";
 
 #[derive(Debug)]
