@@ -6,6 +6,7 @@
     reason = "a program for a terminal: printing is its purpose"
 )]
 
+mod bench;
 mod instructions;
 mod python;
 mod steps;
@@ -26,6 +27,9 @@ cargo xtask <command>
   test               every test of the project, step by step; stops at the first step that fails
   tidy               dependency policy and house rules
   tidy --fix-counts  the same, after writing the measured number of dependencies into README.md
+  bench [OPTIONS]    measures ours, the published package, raw quinn and gRPC side by side; --help lists the options
+    --report           makes tables and charts of the results that are there
+    --check            fails if they are not what the results say
   instructions       how many instructions the hot paths take; fails if more than 5% above the baseline
   instructions --bless
                      the same, and makes them the baseline
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
         ["test"] => steps::test(&root()),
         ["tidy"] => tidy::run(&root(), false),
         ["tidy", "--fix-counts"] => tidy::run(&root(), true),
+        ["bench", ref args @ ..] => bench::bench(&root(), args),
         ["instructions"] => instructions::run(&root(), false),
         ["instructions", "--bless"] => instructions::run(&root(), true),
         ["wallet-feature"] => {

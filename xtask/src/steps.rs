@@ -50,12 +50,17 @@ fn test_steps(target: &Path) -> Vec<Step> {
     let interop_target = target.join("interop").display().to_string();
     let mut interop = words("test --manifest-path interop/Cargo.toml --locked --target-dir");
     interop.push(interop_target);
+    let bench_target = target.join("benchmarks").display().to_string();
+    let mut bench = words("test --manifest-path benchmarks/Cargo.toml --locked --target-dir");
+    // The driver, not the peers: those are what is measured, and build what nobody else needs.
+    bench.extend([bench_target, "--package".to_owned(), "btlightning-benchmark-driver".to_owned()]);
     let wallet = format!("test -p btlightning --features {} --lib --locked signing", wallet_feature());
     let mut steps = vec![
         // Unit, integration and doc tests; builds the examples. The next step builds without the feature.
         Step { name: "workspace", needs: "Cargo.toml", cargo_args: words(WORKSPACE) },
         Step { name: "wallet", needs: "Cargo.toml", cargo_args: words(&wallet) },
         Step { name: "interop", needs: "interop/Cargo.toml", cargo_args: interop },
+        Step { name: "bench-driver", needs: "benchmarks/Cargo.toml", cargo_args: bench },
     ];
     for (name, needs) in EXAMPLES {
         let run = format!("run -p btlightning --locked --example {name}");

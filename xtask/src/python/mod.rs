@@ -3,12 +3,14 @@
 //! Everything happens in virtual environments under `target/python`, which pip fills from the index that it is
 //! configured for (`PIP_INDEX_URL` and the like are passed on). Nothing is installed anywhere else.
 
+mod bench;
 mod interpreter;
 mod published;
 mod suite;
 mod venv;
 mod wheel;
 
+pub(crate) use bench::bench_environments;
 pub(crate) use suite::{interop, lint, test, types};
 pub(crate) use wheel::wheel;
 

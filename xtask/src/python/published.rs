@@ -2,31 +2,36 @@
 //!
 //! It is imported by the same name, so it lives in an environment of its own and runs in a process of its own.
 
-use super::{Places, in_path, interpreter::Interpreter, remove, run, venv::Venv};
+use super::{Places, in_path, interpreter::Interpreter, remove, run, venv::Venv, wheel::Profile};
 use crate::{Result, steps};
-use std::{
-    ffi::OsStr,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsStr, fs, path::PathBuf};
 
 /// What its tests spend their time in. To optimize all 400 packages would take minutes more.
 const OPTIMIZED: [&str; 6] = ["curve25519-dalek", "quinn-proto", "ring", "rmp", "rmp-serde", "rmpv"];
 
 /// The environment that has it.
 pub(super) fn venv(places: &Places, tools: &Venv) -> Result<Venv> {
-    let requirements = places.tools().join("published.txt");
-    let wheels = wheels(places, tools, &requirements)?;
+    let requirements = requirements(places);
+    let wheels = wheels(places, tools, Profile::Dev)?;
     let from = [OsStr::new("--no-index"), "--find-links".as_ref(), wheels.as_os_str()];
     Venv::kept(&places.built("published-venv"), &requirements, &from)
+}
+
+fn requirements(places: &Places) -> PathBuf {
+    places.tools().join("published.txt")
 }
 
 /// A directory with its wheel, and with those that it needs, for this interpreter.
 ///
 /// For most platforms it is published as source only, and takes minutes to build. So the wheels are kept, but not what
 /// cargo made on the way, which is large.
-fn wheels(places: &Places, tools: &Venv, requirements: &Path) -> Result<PathBuf> {
-    let kept = places.built("published-wheels").join(Interpreter::find()?.cache_tag);
+pub(super) fn wheels(places: &Places, tools: &Venv, profile: Profile) -> Result<PathBuf> {
+    let requirements = &requirements(places);
+    let kept = match profile {
+        Profile::Dev => places.built("published-wheels"),
+        Profile::Release => places.built("published-wheels-release"),
+    };
+    let kept = kept.join(Interpreter::find()?.cache_tag);
     // Written last, and says which versions they are of.
     let stamp = kept.join("requirements.txt");
     let wanted = fs::read(requirements).map_err(in_path(requirements))?;
@@ -38,9 +43,11 @@ fn wheels(places: &Places, tools: &Venv, requirements: &Path) -> Result<PathBuf>
     let mut pip = tools.python();
     pip.args(["-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-cache-dir", "--verbose"]);
     pip.arg("--wheel-dir").arg(&kept).arg("--requirement").arg(requirements);
-    let mut args = "--locked --profile dev --auditwheel skip --compatibility linux".to_owned();
-    for package in OPTIMIZED {
-        args += &format!(" --config profile.dev.package.{package}.opt-level=1");
+    let mut args = format!("--locked --profile {} --auditwheel skip --compatibility linux", profile.name());
+    if profile == Profile::Dev {
+        for package in OPTIMIZED {
+            args += &format!(" --config profile.dev.package.{package}.opt-level=1");
+        }
     }
     pip.env("MATURIN_PEP517_ARGS", args);
     pip.env("CARGO_TARGET_DIR", &build).env("CARGO_PROFILE_DEV_DEBUG", "false");

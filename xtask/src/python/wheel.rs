@@ -16,7 +16,7 @@ pub(super) enum Profile {
 }
 
 impl Profile {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Dev => "dev",
             Self::Release => "release",

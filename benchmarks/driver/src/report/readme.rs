@@ -1,0 +1,230 @@
+//! The page of all results, and the places in the README that are made of them.
+
+use super::{
+    chart::Chart,
+    charts, goals,
+    numbers::number,
+    table::{NOTHING, Table},
+    tables::{sections, title},
+};
+use crate::{
+    results::Results,
+    systems::{Language, Transport},
+};
+use std::fmt::Write as _;
+
+pub(super) const FILE: &str = "README.md";
+
+const BEGIN: &str = "<!-- bench:begin ";
+const MADE_BY: &str = " (made by `cargo xtask bench --report` from benchmarks/results/results.json) -->\n";
+
+fn end(name: &str) -> String {
+    format!("<!-- bench:end {name} -->")
+}
+
+/// The text with its places filled. A place starts with a line that says its name, and ends with one.
+pub(super) fn with_sections(text: &str, section: impl Fn(&str) -> Option<String>) -> Result<String, String> {
+    let mut filled = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(BEGIN) {
+        let after = &rest[at + BEGIN.len()..];
+        let line_end = after.find(MADE_BY).ok_or_else(|| wrong(after, "its first line"))?;
+        let name = &after[..line_end];
+        let content = section(name).ok_or_else(|| wrong(after, "its name"))?;
+        let body = &after[line_end + MADE_BY.len()..];
+        let end = end(name);
+        let body_end = body.find(&end).ok_or_else(|| wrong(after, "its end"))?;
+        filled += &rest[..at + BEGIN.len() + line_end + MADE_BY.len()];
+        filled += &content;
+        filled += &end;
+        rest = &body[body_end + end.len()..];
+    }
+    Ok(filled + rest)
+}
+
+fn wrong(after: &str, what: &str) -> String {
+    let line = after.lines().next().unwrap_or_default();
+    format!("{FILE}: the place `{BEGIN}{line}`: {what} is not as it should be")
+}
+
+/// What stands in the README's place of this name.
+pub(super) fn section(name: &str, results: &Results, charts: &[Chart]) -> Option<String> {
+    let chart = |name: &str| {
+        let chart = charts.iter().find(|chart| chart.name == name);
+        chart.map(|chart| chart.picture(&format!("benchmarks/{}", charts::DIR))).unwrap_or_default()
+    };
+    match name {
+        "goals" => Some(format!(
+            "{}\n{}\n{}\n\nAll tables: [benchmarks/RESULTS.md](benchmarks/RESULTS.md).\n",
+            goals::table(results).markdown(),
+            GOALS_TEXT,
+            measured_on(results)
+        )),
+        name => name.strip_prefix("chart ").map(chart),
+    }
+}
+
+const GOALS_TEXT: &str = "Measured is the median of the ratios of each round, rounds the smallest and the largest of them; \
+                          against the published package 0.2.15, where no other is named. One system after the other did \
+                          the same work, round after round.";
+
+/// When and where, in a sentence.
+fn measured_on(results: &Results) -> String {
+    let machine = &results.machine;
+    let mut text = format!("On {}: ", results.date);
+    let _ = write!(text, "{} cores", machine.cores);
+    if let Some(cpu) = &machine.cpu {
+        let _ = write!(text, " of {cpu}");
+    }
+    if let Some(memory) = machine.memory_bytes {
+        let _ = write!(text, ", {} GiB", number(memory as f64 / f64::from(1_u32 << 30)));
+    }
+    let _ = write!(text, ", {}", machine.kernel);
+    if let Some(rustc) = &machine.rustc {
+        let _ = write!(text, ", {rustc}");
+    }
+    text.push('.');
+    if results.quick {
+        text += " A quick run: too few requests for figures to be relied on.";
+    }
+    text
+}
+
+/// The page with everything.
+pub(super) fn results_page(results: &Results, charts: &[Chart]) -> String {
+    let mut page = String::from(
+        "# What the benchmark measured\n\n\
+         Made by `cargo xtask bench --report` from `results.json`, which has every round's figures. A figure is the median \
+         of its rounds; ± is the median distance from it.\n\n",
+    );
+    let (rounds, minutes) = (results.rounds, results.took_s.div_ceil(60));
+    let _ = writeln!(page, "{} {rounds} rounds in {minutes} minutes.\n", measured_on(results));
+    page += &conditions(results);
+    let _ = writeln!(page, "## Systems\n\n{}", systems_table(results).markdown());
+    let _ = writeln!(page, "## Goals\n\n{}\n{GOALS_TEXT}\n", goals::table(results).markdown());
+    for chart in charts {
+        let _ = writeln!(page, "{}", chart.picture(charts::DIR));
+    }
+    for (heading, language) in [("Rust", Language::Rust), ("Python", Language::Python)] {
+        let sections = sections(results, language);
+        if !sections.is_empty() {
+            let _ = writeln!(page, "## {heading}\n");
+        }
+        for section in sections {
+            let (heading, text) = (section.heading, section.text);
+            let _ = writeln!(page, "### {heading}\n\n{text}\n\n{}", section.table.markdown());
+        }
+    }
+    page += &absences(results);
+    page.trim_end().to_owned() + "\n"
+}
+
+fn conditions(results: &Results) -> String {
+    let machine = &results.machine;
+    let bytes = |bytes: Option<u64>| bytes.map_or("unknown".into(), number_of_bytes);
+    let mut text = format!(
+        "Socket buffers: the kernel grants receive buffers of {} at most and {} if none is asked for, send buffers of {} at \
+         most.",
+        bytes(machine.rmem_max_bytes),
+        bytes(machine.rmem_default_bytes),
+        bytes(machine.wmem_max_bytes)
+    );
+    if let Some(load) = machine.load {
+        let _ = write!(text, " The load was {load:.2} when the run began.");
+    }
+    if let Some(commit) = &results.commit {
+        let _ = write!(text, " Commit {commit}.");
+    }
+    text + "\n\n"
+}
+
+fn number_of_bytes(bytes: u64) -> String {
+    format!("{} KiB", number(bytes as f64 / 1024.0))
+}
+
+fn systems_table(results: &Results) -> Table {
+    let mut table = Table::new(["system", "name", "version", "over", "receive buffer asked / granted", ""]);
+    for system in &results.systems {
+        let over = match system.transport {
+            Transport::Udp => "QUIC",
+            Transport::Tcp => "TCP",
+        };
+        let buffer = |bytes: Option<u64>| bytes.map_or(NOTHING.into(), number_of_bytes);
+        let buffers = match (system.receive_buffer_asked_bytes, system.receive_buffer_bytes) {
+            (None, None) => NOTHING.into(),
+            (asked, granted) => format!("{} / {}", buffer(asked), buffer(granted)),
+        };
+        let remark = system.unavailable.as_ref().map(|why| format!("not measured: {}", in_cell(why)));
+        let cells = [
+            format!("`{}`", system.name),
+            system.version.clone().unwrap_or(NOTHING.into()),
+            over.into(),
+            buffers,
+            remark.or(system.build.clone()).unwrap_or_default(),
+        ];
+        table.row(title(&system.name), cells.map(Some));
+    }
+    table
+}
+
+fn absences(results: &Results) -> String {
+    if results.not_measured.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(["system", "work", "rounds", "", "why"]);
+    for absence in &results.not_measured {
+        let bytes = absence.subject.bytes.map_or(String::new(), |bytes| format!(", {bytes} bytes"));
+        let rounds: Vec<String> = absence.rounds.iter().map(|round| (round + 1).to_string()).collect();
+        let cells = [
+            format!("{}, {}{bytes}", absence.subject.work, absence.subject.layout),
+            rounds.join(", "),
+            if absence.failed { "failed" } else { "not done" }.into(),
+            in_cell(&absence.why),
+        ];
+        table.row(title(&absence.system), cells.map(Some));
+    }
+    format!("## Not measured\n\n{}", table.markdown())
+}
+
+/// A system's words as they can stand in a table.
+fn in_cell(words: &str) -> String {
+    const SHOWN: usize = 300;
+    let shown: String = words.chars().take(SHOWN).collect();
+    let more = if words.chars().count() > SHOWN { "…" } else { "" };
+    shown.replace('|', "\\|").replace(['\n', '\r'], " ").replace('<', "&lt;") + more
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(name: &str, content: &str) -> String {
+        format!("{BEGIN}{name}{MADE_BY}{content}{}", end(name))
+    }
+
+    #[test]
+    fn places_are_filled_and_the_rest_stays() {
+        let text = format!("ä\n{}\nb\n{}\nc\n", place("goals", "old\n"), place("chart a", ""));
+        let filled = with_sections(&text, |name| Some(format!("new {name}\n"))).unwrap();
+        let expected =
+            format!("ä\n{}\nb\n{}\nc\n", place("goals", "new goals\n"), place("chart a", "new chart a\n"));
+        assert_eq!(filled, expected);
+        assert_eq!(with_sections(&filled, |name| Some(format!("new {name}\n"))).unwrap(), filled);
+        assert_eq!(with_sections("no place", |_| None).unwrap(), "no place");
+    }
+
+    #[test]
+    fn a_place_that_is_not_one_is_refused() {
+        let good = place("goals", "");
+        for text in [&good[..good.len() - 5], "<!-- bench:begin goals -->\n<!-- bench:end goals -->"] {
+            assert!(with_sections(text, |_| Some(String::new())).is_err(), "{text}");
+        }
+        assert!(with_sections(&good, |_| None).is_err());
+    }
+
+    #[test]
+    fn what_systems_say_does_not_break_a_table() {
+        assert_eq!(in_cell("a | b\n<c>"), "a \\| b &lt;c>");
+        assert_eq!(in_cell(&"x".repeat(400)).chars().count(), 301);
+    }
+}
