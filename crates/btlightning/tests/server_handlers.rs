@@ -11,7 +11,7 @@ use btlightning::server::{
     AsyncSynapseHandler, ChunkError, Handler, HandlerError, LightningServerConfigBuilder, Response,
     StreamingSynapseHandler, SynapseHandler, typed_async_handler, typed_handler,
 };
-use btlightning::{LightningError, Result};
+use btlightning::{IoThreads, LightningError, Result};
 use btlightning_proto::wire::{FrameWriter, MessageType};
 use bytes::Bytes;
 use common::{Data, Miner, Raw, config, data, is_pending, read, within};
@@ -159,12 +159,12 @@ async fn a_streaming_handler_is_ahead_by_as_many_chunks_as_were_set() {
             Ok(())
         }
     }
-    let (miner, raw) = with(config().streaming_channel_buffer(5)).await;
+    // On one thread nobody takes chunks before the handler waits.
+    let (miner, raw) = with(config().streaming_channel_buffer(5).io_threads(IoThreads::Current)).await;
     miner.server.register_streaming_handler("published".into(), Arc::new(Ahead)).await.unwrap();
     miner.server.register(
         "native",
         Handler::streaming(|_, chunks| async move {
-            // Nobody takes chunks before this awaits something that is not ready.
             for _ in 0..5 {
                 assert!(!is_pending(std::pin::pin!(chunks.send(vec![1]))).await);
             }

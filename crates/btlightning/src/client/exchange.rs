@@ -6,9 +6,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use quinn::{ConnectionStats, ReadError};
-use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
+use super::ask::ask_on;
 use super::deadline::deadline_after;
 use super::error::{CallError, Phase};
 use super::link::Link;
@@ -95,29 +95,11 @@ pub(crate) async fn ask(
         return ask_here(slot, link, frame, bounds, asked).await;
     };
     // The connection's own thread does all of it: two wake-ups, whatever the exchange takes.
-    let (answer, answered) = oneshot::channel();
-    let (slot, link, bounds) = (slot.clone(), link.clone(), *bounds);
-    let addr = slot.addr.clone();
-    let here = thread.clone();
-    thread.run(move || {
-        tokio::spawn(async move {
-            let mut answer = answer;
-            let done = tokio::select! {
-                biased;
-                done = ask_here(&slot, &link, frame, &bounds, asked) => done,
-                // Nobody waits for it any more.
-                () = answer.closed() => return,
-            };
-            // With the others that are done by then: to wake one caller costs as much as to wake them all.
-            here.run(move || drop(answer.send(done)));
-        });
-    });
-    // The thread drops nothing that it was given, unless the client is gone.
-    answered.await.unwrap_or(Err(CallError::Closed(addr)))
+    ask_on(thread, slot, link, frame, bounds, asked).await
 }
 
 /// [`ask`], on the thread that it is called on.
-async fn ask_here(
+pub(crate) async fn ask_here(
     slot: &Slot,
     link: &Link,
     frame: Outgoing,

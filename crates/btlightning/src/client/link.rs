@@ -1,6 +1,6 @@
 //! A connection that has proven whose it is.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use btlightning_proto::identity::Hotkey;
@@ -18,11 +18,23 @@ pub(crate) struct Link {
     pub(crate) proven: Hotkey,
     pub(crate) since: Instant,
     is_lost: AtomicBool,
+    /// Calls that wait for its thread.
+    waiting: AtomicUsize,
 }
 
 impl Link {
     pub(crate) fn new(connection: Connection, lane: Lane, proven: Hotkey) -> Self {
-        Self { connection, lane, proven, since: Instant::now(), is_lost: AtomicBool::new(false) }
+        Self { connection, lane, proven, since: Instant::now(), is_lost: AtomicBool::new(false), waiting: AtomicUsize::new(0) }
+    }
+
+    /// Notes that a call waits for the link's thread. True if it is the only one.
+    pub(crate) fn note_asked(&self) -> bool {
+        self.waiting.fetch_add(1, Ordering::Relaxed) == 0
+    }
+
+    /// Notes that a call waits no longer.
+    pub(crate) fn note_answered(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Notes that the connection has ended.

@@ -3,6 +3,7 @@
 //! [`LightningClient`] is the door. Behind it every address has a `slot` with a `supervisor`, which alone has the `dialler`
 //! dial it; a call finds its `route`, waits on the slot where that makes sense, and makes one `exchange`.
 
+mod ask;
 mod call;
 mod config;
 mod deadline;

@@ -146,7 +146,7 @@ pub(super) async fn serve(session: Arc<Session>, deadline: Instant, mut phase: P
             opened = session.connection.accept_bi() => match opened {
                 Ok((send, receive)) => {
                     streams.begin(send, receive);
-                    streams.begin_others();
+                    streams.begin_others().await;
                 }
                 Err(error) => return log_end(&session, &error),
             },
@@ -204,8 +204,9 @@ struct Streams {
     running: JoinSet<Option<FrameSender>>,
 }
 
-/// How many streams that are there already are begun after one that was waited for, before others have their turn.
-const STREAMS_AT_ONCE: usize = 32;
+/// How many streams are begun before their answers have their turn. With more, the peer would wait for all of them and
+/// then have this side wait, instead of working at the same time.
+const STREAMS_AT_ONCE: usize = 8;
 
 impl Streams {
     fn begin(&mut self, send: SendStream, receive: RecvStream) {
@@ -214,15 +215,16 @@ impl Streams {
         }
     }
 
-    /// Begins the streams that are there already.
-    fn begin_others(&mut self) {
-        for _ in 0..STREAMS_AT_ONCE {
+    /// Begins streams that are there already. Cancel-safe.
+    async fn begin_others(&mut self) {
+        for _ in 1..STREAMS_AT_ONCE {
             match poll_now(self.session.connection.accept_bi()) {
                 Poll::Ready(Ok((send, receive))) => self.begin(send, receive),
                 // An error is found by the next one who waits.
                 Poll::Ready(Err(_)) | Poll::Pending => return,
             }
         }
+        tokio::task::yield_now().await;
     }
 
     fn begin_late(&mut self) {

@@ -4,11 +4,29 @@
 //! is not woken, it looks into its inbox by itself.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// Runs on the I/O thread, within its runtime. It is short: it begins a task, or ends one.
-pub(super) type Job = Box<dyn FnOnce() + Send>;
+/// Runs on the I/O thread, within its runtime.
+pub(crate) trait Job: Send + Sync {
+    /// Does it. It is short: it begins a task, or ends one.
+    fn run(self: Arc<Self>);
+}
+
+/// What is in the inbox.
+pub(super) enum Entry {
+    Job(Arc<dyn Job>),
+    Once(Box<dyn FnOnce() + Send>),
+}
+
+impl Entry {
+    pub(super) fn run(self) {
+        match self {
+            Self::Job(job) => job.run(),
+            Self::Once(job) => job(),
+        }
+    }
+}
 
 #[derive(Default)]
 pub(super) struct Inbox {
@@ -21,13 +39,13 @@ pub(super) struct Inbox {
 
 #[derive(Default)]
 struct Content {
-    jobs: Vec<Job>,
+    jobs: Vec<Entry>,
     waker: Option<Waker>,
 }
 
 impl Inbox {
     /// Adds a job, and wakes whoever waits for one.
-    pub(super) fn put(&self, job: Job) {
+    pub(super) fn put(&self, job: Entry) {
         let mut content = self.content();
         content.jobs.push(job);
         let waker = content.waker.take();
@@ -52,7 +70,7 @@ impl Inbox {
     }
 
     /// Swaps the jobs that are there for `empty`.
-    pub(super) fn take(&self, empty: &mut Vec<Job>) {
+    pub(super) fn take(&self, empty: &mut Vec<Entry>) {
         debug_assert!(empty.is_empty());
         std::mem::swap(&mut self.content().jobs, empty);
     }

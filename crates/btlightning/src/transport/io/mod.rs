@@ -22,6 +22,7 @@ use quinn::AsyncUdpSocket;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 pub(crate) use self::errands::Errand;
+pub(crate) use self::inbox::Job;
 pub(crate) use self::pool::Side;
 use self::pool::Threads;
 use self::socket::NotedSocket;

@@ -17,7 +17,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tracing::{debug, error};
 
 use super::errands::{Errand, Errands, Outcome, Slot};
-use super::inbox::Inbox;
+use super::inbox::{Entry, Inbox, Job};
 use super::polling::{Next, Polling};
 
 /// How often the stand-in looks whether an errand hangs.
@@ -26,8 +26,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// After this many looks without an errand the stand-in sleeps until there is one.
 const IDLE_LOOKS: u32 = 10;
 
-/// How long errands are done before packets are looked after again.
-const ERRANDS_FOR: Duration = Duration::from_micros(200);
+/// How many errands are done before their outcomes are delivered and packets are looked after again, and for how long.
+const ERRANDS_AT_ONCE: u32 = 8;
+const ERRANDS_FOR: Duration = Duration::from_micros(100);
 
 /// How long a thread that nobody uses any more runs on for what its connections still have to tell their peers, at most.
 const FAREWELL_TIME_MAX: Duration = Duration::from_secs(3);
@@ -106,7 +107,12 @@ impl IoThread {
 
     /// Runs `job` on the thread, within its runtime. Jobs are short.
     pub(crate) fn run(&self, job: impl FnOnce() + Send + 'static) {
-        self.shared.inbox.put(Box::new(job));
+        self.shared.inbox.put(Entry::Once(Box::new(job)));
+    }
+
+    /// [`run`](Self::run) without an allocation.
+    pub(crate) fn put(&self, job: Arc<dyn Job>) {
+        self.shared.inbox.put(Entry::Job(job));
     }
 
     /// Notes that packets have arrived. To be called on the thread.
@@ -178,7 +184,7 @@ async fn pump(shared: Arc<Shared>) {
         let is_busy = !jobs.is_empty() || arrivals != seen;
         seen = arrivals;
         for job in jobs.drain(..) {
-            job();
+            job.run();
         }
         match polling.next(is_busy, Instant::now()) {
             Next::Poll => {
@@ -235,9 +241,12 @@ impl Leader {
     fn do_errands(&self) {
         let shared = &self.shared;
         let began = Instant::now();
+        let mut done = 0;
         while shared.term.load(Ordering::SeqCst) == self.term
+            && done < ERRANDS_AT_ONCE
             && let Some(errand) = shared.errands.next()
         {
+            done += 1;
             *lock(&shared.current) = Some(errand.clone());
             let number = shared.errands_begun.fetch_add(1, Ordering::Relaxed) + 1;
             shared.current_number.store(number, Ordering::SeqCst);
