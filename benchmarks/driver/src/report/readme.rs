@@ -123,8 +123,8 @@ fn conditions(results: &Results) -> String {
     let machine = &results.machine;
     let bytes = |bytes: Option<u64>| bytes.map_or("unknown".into(), number_of_bytes);
     let mut text = format!(
-        "Socket buffers: who asks for a receive buffer is given {} at most, who does not has {}; send buffers, {} at most. \
-         Linux counts twice what it gave, and so do the receive buffers below.",
+        "Socket buffers: `net.core.rmem_max` {}, `net.core.rmem_default` {}, `net.core.wmem_max` {}. Linux counts a buffer \
+         that was asked for twice; the receive buffers below are as it counts.",
         bytes(machine.rmem_max_bytes),
         bytes(machine.rmem_default_bytes),
         bytes(machine.wmem_max_bytes)
