@@ -123,8 +123,8 @@ fn conditions(results: &Results) -> String {
     let machine = &results.machine;
     let bytes = |bytes: Option<u64>| bytes.map_or("unknown".into(), number_of_bytes);
     let mut text = format!(
-        "Socket buffers: the kernel grants receive buffers of {} at most and {} if none is asked for, send buffers of {} at \
-         most.",
+        "Socket buffers: `net.core.rmem_max` {}, `net.core.rmem_default` {}, `net.core.wmem_max` {}. Linux counts a buffer \
+         that was asked for twice; the receive buffers below are as it counts.",
         bytes(machine.rmem_max_bytes),
         bytes(machine.rmem_default_bytes),
         bytes(machine.wmem_max_bytes)
@@ -143,23 +143,25 @@ fn number_of_bytes(bytes: u64) -> String {
 }
 
 fn systems_table(results: &Results) -> Table {
-    let mut table = Table::new(["system", "name", "version", "over", "receive buffer asked / granted", ""]);
+    let mut table = Table::new(["system", "name", "version", "over", "receive buffer", ""]);
     for system in &results.systems {
         let over = match system.transport {
             Transport::Udp => "QUIC",
             Transport::Tcp => "TCP",
         };
-        let buffer = |bytes: Option<u64>| bytes.map_or(NOTHING.into(), number_of_bytes);
-        let buffers = match (system.receive_buffer_asked_bytes, system.receive_buffer_bytes) {
-            (None, None) => NOTHING.into(),
-            (asked, granted) => format!("{} / {}", buffer(asked), buffer(granted)),
+        let buffer = match (system.receive_buffer_asked_bytes, system.receive_buffer_bytes) {
+            (None, granted) => granted.map_or(NOTHING.into(), number_of_bytes),
+            (Some(asked), None) => format!("{} asked", number_of_bytes(asked)),
+            (Some(asked), Some(granted)) => {
+                format!("{}, {} asked", number_of_bytes(granted), number_of_bytes(asked))
+            }
         };
         let remark = system.unavailable.as_ref().map(|why| format!("not measured: {}", in_cell(why)));
         let cells = [
             format!("`{}`", system.name),
             system.version.clone().unwrap_or(NOTHING.into()),
             over.into(),
-            buffers,
+            buffer,
             remark.or(system.build.clone()).unwrap_or_default(),
         ];
         table.row(title(&system.name), cells.map(Some));

@@ -116,7 +116,7 @@ impl Turn<'_> {
         let order = |count| Order::Throughput { bytes, count, in_flight: IN_FLIGHT };
         let target = self.effort.measurement;
         let each = pair.warm_up(target, IN_FLIGHT, order)?;
-        let count = count_for(target, each, 2 * IN_FLIGHT, REQUESTS_MAX);
+        let count = count_for(target, each, IN_FLIGHT, REQUESTS_MAX).next_multiple_of(IN_FLIGHT);
         let (throughput, cost): (Throughput, Cost) = pair.measured(&order(count), WITHIN)?;
         self.record(subject, "per_second", count as f64 / throughput.elapsed_s, count);
         let of = throughput.latency_us.len() as u64;

@@ -31,8 +31,8 @@ impl Turn<'_> {
         (self.progress)("asking all");
         let order = |rounds| Order::FanOut { bytes: ONE_KB, rounds };
         let target = self.effort.measurement * 2;
-        let each = pair.warm_up(target, 2, order)?;
-        let rounds = count_for(target, each, 5, 500);
+        let each = pair.warm_up(target, 1, order)?;
+        let rounds = count_for(target, each, 3, 500);
         let (fan_out, cost): (FanOut, Cost) = pair.measured(&order(rounds), WITHIN)?;
         let of = fan_out.elapsed_ms.len() as u64;
         for (measure, value) in
