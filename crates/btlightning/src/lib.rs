@@ -61,8 +61,8 @@ pub use self::server::{
 };
 #[cfg(feature = "btwallet")]
 pub use self::signing::BtWalletSigner;
-pub use self::transport::io::IoThreads;
 pub use self::signing::{CallbackSigner, Signer, Sr25519Signer};
+pub use self::transport::io::IoThreads;
 
 /// The README's examples are tests; one of them is of the chain.
 #[cfg(all(doctest, feature = "subtensor"))]

@@ -27,7 +27,8 @@ pub(super) async fn ask_on(
     bounds: &Bounds,
     asked: Instant,
 ) -> Result<Answer, CallError> {
-    let request = Request { thread: thread.clone(), slot: slot.clone(), link: link.clone(), bounds: *bounds, asked };
+    let request =
+        Request { thread: thread.clone(), slot: slot.clone(), link: link.clone(), bounds: *bounds, asked };
     let ask = Arc::new(Ask { request, stage: Mutex::new(Stage { step: Step::New(frame), waker: None }) });
     let alone = link.note_asked();
     thread.put(ask.clone());

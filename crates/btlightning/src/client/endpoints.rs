@@ -47,7 +47,9 @@ impl Endpoints {
             Err(v4) => match bind(&io, &*network, Ipv6Addr::UNSPECIFIED.into()) {
                 Ok(v6) => (Family::Missing, v6),
                 Err(v6) => {
-                    return Err(LightningError::Connection(format!("no UDP socket: {v4} (IPv4), {v6} (IPv6)")));
+                    return Err(LightningError::Connection(format!(
+                        "no UDP socket: {v4} (IPv4), {v6} (IPv6)"
+                    )));
                 }
             },
         };

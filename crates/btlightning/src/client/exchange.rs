@@ -133,14 +133,13 @@ async fn receive(
     let begin_by = bounds.first_byte.map_or(bounds.deadline, |first_byte| {
         bounds.deadline.min(deadline_after(sent.marks.sent, first_byte))
     });
-    let header =
-        within(begin_by, slot, link, sent.reader.header(bounds.payload_bytes_max))
-            .await
-            .map_err(|_| CallError::TimedOut { phase: Phase::FirstByte, after: after() })?
-            .map_err(|error| read_failure(link, Phase::FirstByte, error))?
-            .ok_or_else(|| {
-                connection_lost(link, Phase::FirstByte, &"the peer ended the stream without an answer")
-            })?;
+    let header = within(begin_by, slot, link, sent.reader.header(bounds.payload_bytes_max))
+        .await
+        .map_err(|_| CallError::TimedOut { phase: Phase::FirstByte, after: after() })?
+        .map_err(|error| read_failure(link, Phase::FirstByte, error))?
+        .ok_or_else(|| {
+            connection_lost(link, Phase::FirstByte, &"the peer ended the stream without an answer")
+        })?;
     let first_byte = Instant::now();
     let payload = within(bounds.deadline, slot, link, sent.reader.payload(header))
         .await

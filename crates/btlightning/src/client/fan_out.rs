@@ -46,9 +46,7 @@ impl<A: Send + 'static> FanOut<A> {
             match (route, runtime) {
                 (Ok(route), Some(runtime)) => {
                     let request = request.clone();
-                    let call = async move {
-                        (name, call::unary(&route, &request, &bounds, asked).await)
-                    };
+                    let call = async move { (name, call::unary(&route, &request, &bounds, asked).await) };
                     fan_out.calls.spawn_on(call, runtime);
                 }
                 (Err(error), _) => fan_out.failed.push((name, Err(error))),
@@ -68,7 +66,9 @@ impl<A: 'static> FanOut<A> {
 
     /// The next answer if it is there already.
     pub fn try_next(&mut self) -> Option<Answered<A>> {
-        self.failed.pop().or_else(|| self.calls.try_join_next().and_then(own).map(|answered| self.decoded(answered)))
+        self.failed
+            .pop()
+            .or_else(|| self.calls.try_join_next().and_then(own).map(|answered| self.decoded(answered)))
     }
 
     /// How many answers are still to come.
@@ -90,7 +90,9 @@ impl<A: 'static> FanOut<A> {
         if let Some(failed) = self.failed.pop() {
             return Poll::Ready(Some(failed));
         }
-        self.calls.poll_join_next(cx).map(|joined| joined.and_then(own).map(|answered| self.decoded(answered)))
+        self.calls
+            .poll_join_next(cx)
+            .map(|joined| joined.and_then(own).map(|answered| self.decoded(answered)))
     }
 }
 

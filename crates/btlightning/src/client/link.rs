@@ -24,7 +24,14 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(connection: Connection, lane: Lane, proven: Hotkey) -> Self {
-        Self { connection, lane, proven, since: Instant::now(), is_lost: AtomicBool::new(false), waiting: AtomicUsize::new(0) }
+        Self {
+            connection,
+            lane,
+            proven,
+            since: Instant::now(),
+            is_lost: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+        }
     }
 
     /// Notes that a call waits for the link's thread. True if it is the only one.

@@ -101,7 +101,9 @@ impl Registry {
         let mut table = self.lock();
         let known = match miner.addr() {
             // Most axons are spelt as the registry spells them.
-            Some(addr) => table.slots.get(&addr).filter(|slot| slot.wants(&hotkey) && !slot.is_closed()).cloned(),
+            Some(addr) => {
+                table.slots.get(&addr).filter(|slot| slot.wants(&hotkey) && !slot.is_closed()).cloned()
+            }
             None => {
                 let slot = table.homes.get(&hotkey).and_then(|addr| table.slots.get(addr));
                 Some(slot.ok_or(CallError::UnknownPeer(hotkey))?.clone())

@@ -108,7 +108,8 @@ pub(super) fn ask(session: &Session, hotkey: Hotkey, taken: Taken) -> Result<Ask
 pub(super) async fn answer(session: &Session, asked: Asked, sender: FrameSender) -> Option<FrameSender> {
     let request = asked.request.clone();
     if let Handler::Streaming(handler) = asked.handler {
-        return streaming::answer(session, &request.name, handler, asked.call, request.deadline, sender).await;
+        return streaming::answer(session, &request.name, handler, asked.call, request.deadline, sender)
+            .await;
     }
     let outcome = outcome(request.deadline, &sender, work::once(session, asked)).await;
     answer_once(session, &request.name, outcome, sender).await

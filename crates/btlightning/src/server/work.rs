@@ -16,8 +16,8 @@ use tokio::task::JoinError;
 use super::call::{Call, Response};
 use super::chunks::ChunkSender;
 use super::dispatch::Asked;
-use super::handler::{BlockingHandler, Handler, HandlerError, StreamHandler, UnaryHandler};
 use super::habits::Habits;
+use super::handler::{BlockingHandler, Handler, HandlerError, StreamHandler, UnaryHandler};
 use super::panics::{Panicked, catching, words};
 use super::session::Session;
 use crate::transport::io::{Lane, Task, poll_now};
@@ -92,7 +92,12 @@ pub(super) fn stays(handler: &Handler) -> bool {
     matches!(handler, Handler::Unary(handler) if handler.stays_on_io_thread())
 }
 
-async fn unary_away(session: &Session, habits: Arc<Habits>, handler: Arc<dyn UnaryHandler>, call: Call) -> Ended {
+async fn unary_away(
+    session: &Session,
+    habits: Arc<Habits>,
+    handler: Arc<dyn UnaryHandler>,
+    call: Call,
+) -> Ended {
     if matches!(session.lane, Lane::Current(_)) || handler.stays_on_io_thread() {
         return catching(|| handler.handle(call)).await;
     }

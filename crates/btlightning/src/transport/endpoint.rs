@@ -9,7 +9,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use quinn::{
-    AsyncUdpSocket, Connection, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TokioRuntime, TransportConfig, VarInt,
+    AsyncUdpSocket, Connection, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TokioRuntime,
+    TransportConfig, VarInt,
 };
 
 use super::io::Io;
@@ -201,12 +202,8 @@ pub(crate) fn bind(
     let watch = SocketWatch(Arc::downgrade(&socket));
     let mut endpoint_config = EndpointConfig::default();
     endpoint_config.max_udp_payload_size(PACKET_BYTES_MAX).map_err(io::Error::other)?;
-    let endpoint = Endpoint::new_with_abstract_socket(
-        endpoint_config,
-        server,
-        socket,
-        Arc::new(TokioRuntime),
-    )?;
+    let endpoint =
+        Endpoint::new_with_abstract_socket(endpoint_config, server, socket, Arc::new(TokioRuntime))?;
     Ok((endpoint, watch))
 }
 

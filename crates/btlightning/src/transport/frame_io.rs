@@ -269,7 +269,9 @@ impl FrameSender {
         match (frame, &mut self.rest) {
             (Outgoing::Whole(frame), Rest::One(rest)) if rest.is_empty() => *rest = frame,
             (Outgoing::Whole(frame), _) => self.many().push_back(frame),
-            (Outgoing::Pieces(pieces), _) => self.many().extend(pieces.iter().filter(|piece| !piece.is_empty()).cloned()),
+            (Outgoing::Pieces(pieces), _) => {
+                self.many().extend(pieces.iter().filter(|piece| !piece.is_empty()).cloned())
+            }
         }
     }
 

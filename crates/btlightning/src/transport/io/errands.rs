@@ -67,9 +67,17 @@ pub(super) struct Slot<T> {
 pub(super) type Work<T> = Box<dyn FnOnce() -> T + Send>;
 
 enum Stage<T> {
-    Waiting { work: Work<T>, waker: Option<Waker> },
-    Running { waker: Option<Waker> },
-    Done { outcome: T, waker: Option<Waker> },
+    Waiting {
+        work: Work<T>,
+        waker: Option<Waker>,
+    },
+    Running {
+        waker: Option<Waker>,
+    },
+    Done {
+        outcome: T,
+        waker: Option<Waker>,
+    },
     Delivered(T),
     /// Nobody waits for it any more, or it has been taken.
     Over,

@@ -116,7 +116,11 @@ impl Io {
     }
 
     /// Binds a socket that is read where [`handle`](Self::handle) says.
-    pub(crate) fn bind(&self, network: &dyn Network, addr: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+    pub(crate) fn bind(
+        &self,
+        network: &dyn Network,
+        addr: SocketAddr,
+    ) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         let _context = self.handle().enter();
         let socket = network.bind(addr)?;
         let thread = match self {
