@@ -5,15 +5,17 @@ mod common;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use btlightning::server::{Handler, HandshakeObserver, Response, ValidatorPermitResolver};
 use btlightning::{Result, Sr25519Signer};
 use common::sim::World;
-use common::{Gate, Miner, Raw, client_config, config, data, eventually, hotkey, read, request, within};
+use common::{
+    Door, Gate, Miner, Raw, client_config, config, data, eventually, hotkey, read, request, within,
+};
 use quinn::ConnectionError;
 use rmpv::Value;
 
@@ -79,17 +81,6 @@ impl ValidatorPermitResolver for Counting {
     }
 }
 
-/// What threads wait at, until it is dropped: a test that fails must let go of them too.
-#[derive(Default)]
-struct Door(Arc<(Mutex<bool>, Condvar)>);
-
-impl Drop for Door {
-    fn drop(&mut self) {
-        *self.0.0.lock().unwrap() = true;
-        self.0.1.notify_all();
-    }
-}
-
 #[tokio::test]
 async fn handlers_that_hang_leave_threads_for_the_resolvers() {
     let asked = Arc::new(AtomicUsize::new(0));
@@ -98,17 +89,8 @@ async fn handlers_that_hang_leave_threads_for_the_resolvers() {
         server.set_validator_permit_resolver(resolver);
     })
     .await;
-    let (begun, door) = (Arc::new(AtomicUsize::new(0)), Door::default());
-    let (counted, gate) = (begun.clone(), door.0.clone());
-    miner.server.register(
-        "hang",
-        Handler::blocking(move |_| {
-            counted.fetch_add(1, Ordering::SeqCst);
-            let (is_open, opened) = &*gate;
-            drop(opened.wait_while(is_open.lock().unwrap(), |is_open| !*is_open).unwrap());
-            Response::from_map(&data([]))
-        }),
-    );
+    let door = Door::default();
+    miner.server.register("hang", door.handler());
     let hang = request("hang", &data([]));
     let (mut raws, mut receiving) = (Vec::new(), Vec::new());
     for name in ["alice", "bob", "carol", "dave", "erin"] {
@@ -119,10 +101,10 @@ async fn handlers_that_hang_leave_threads_for_the_resolvers() {
         raws.push(raw);
     }
     // The first began on the I/O thread, which went on without it.
-    eventually("the handlers", async || (begun.load(Ordering::SeqCst) >= 449).then_some(())).await;
+    door.begun_are(449).await;
     let before = asked.load(Ordering::SeqCst);
     eventually("another refresh", async || (asked.load(Ordering::SeqCst) > before).then_some(())).await;
-    assert_eq!(begun.load(Ordering::SeqCst), 449);
+    assert_eq!(door.begun(), 449);
     drop(door);
     for mut receive in receiving {
         assert_eq!(read(&mut receive).await.data(), data([]));

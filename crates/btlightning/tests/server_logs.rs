@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use btlightning::server::{Handler, SourceAddressResolver, SourceAllowlist, ValidatorPermitResolver};
-use btlightning::{LightningError, Result};
+use btlightning::{IoThreads, LightningError, LightningServerConfigBuilder, Result};
 use common::{Miner, Raw, config, data, eventually, hotkey};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -107,10 +107,15 @@ fn only<const N: usize>(ips: [&str; N]) -> Option<SourceAllowlist> {
 const EMPTY: &str = "WARN source-address allowlist is empty under enforce_source_allowlist=true; ALL connections \
                      will be silently dropped";
 
+/// A server on this thread, where the lines are collected.
+fn here() -> LightningServerConfigBuilder {
+    config().io_threads(IoThreads::Current)
+}
+
 #[tokio::test]
 async fn the_lines_of_a_start_and_a_stop() {
     let (lines, _guard) = Lines::catch();
-    let miner = Miner::start().await;
+    let miner = Miner::with(here(), |_| {}).await;
     lines
         .has("INFO Validator permit checking is disabled -- any hotkey with a valid signature can connect")
         .await;
@@ -126,7 +131,7 @@ async fn the_lines_of_a_start_and_a_stop() {
 #[tokio::test]
 async fn the_lines_of_an_allowlist() {
     let (lines, _guard) = Lines::catch();
-    let config = config().enforce_source_allowlist(true).source_allowlist_refresh_secs(1);
+    let config = here().enforce_source_allowlist(true).source_allowlist_refresh_secs(1);
     let _miner = Miner::with(config.require_address_validation(false), |server| {
         let answers = [only(["10.0.0.1", "10.0.0.2"]), only([]), Some(SourceAllowlist::Bypass)];
         server.set_source_address_resolver(Answers::new(answers));
@@ -143,7 +148,7 @@ async fn the_lines_of_an_allowlist() {
 #[tokio::test]
 async fn the_lines_of_resolvers_that_fail() {
     let (lines, _guard) = Lines::catch();
-    let config = config().enforce_source_allowlist(true).source_allowlist_refresh_secs(1);
+    let config = here().enforce_source_allowlist(true).source_allowlist_refresh_secs(1);
     let config = config.require_validator_permit(true).validator_permit_refresh_secs(1);
     let _miner = Miner::with(config, |server| {
         server.set_source_address_resolver(Answers::new([None, None, only(["10.0.0.1"])]));
@@ -177,7 +182,7 @@ async fn the_lines_of_a_resolver_that_hangs() {
     let asked = Arc::new(AtomicUsize::new(0));
     let (answer, answers) = mpsc::channel();
     let resolver = Box::new(Hangs { asked: asked.clone(), answers: Mutex::new(answers) });
-    let _miner = Miner::with(config().validator_permit_refresh_secs(100), |server| {
+    let _miner = Miner::with(here().validator_permit_refresh_secs(100), |server| {
         server.set_validator_permit_resolver(resolver);
     })
     .await;
@@ -204,7 +209,7 @@ async fn the_lines_of_a_resolver_that_hangs() {
 #[tokio::test]
 async fn what_others_choose_is_escaped_and_bounded_and_does_not_flood() {
     let (lines, _guard) = Lines::catch();
-    let miner = Miner::start().await;
+    let miner = Miner::with(here(), |_| {}).await;
     let words = format!("a secret\nERROR all is well{}", "x".repeat(1 << 16));
     miner.server.register(
         "fails",

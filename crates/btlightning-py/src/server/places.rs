@@ -153,6 +153,11 @@ impl UnaryHandler for InPython {
         let ticket = self.put(Given::Request(call), Reply::Once(reply))?;
         ticket.outcome(answer).await.ok_or(NO_OUTCOME)?
     }
+
+    /// Its work is done by threads of Python's; here it is only waited for.
+    fn stays_on_io_thread(&self) -> bool {
+        true
+    }
 }
 
 #[async_trait]

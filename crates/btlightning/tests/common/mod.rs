@@ -4,11 +4,13 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use btlightning::server::{LightningServer, LightningServerConfig, LightningServerConfigBuilder};
+use btlightning::server::{
+    Handler, LightningServer, LightningServerConfig, LightningServerConfigBuilder, Response,
+};
 use btlightning_proto::identity::{Awaiting, CertFingerprint, Hotkey, Keypair, Nonce, Opening, ProvenMiner};
 use btlightning_proto::wire::{
     HandshakeRequest, HandshakeResponse, MessageType, ResponseEnvelope, ScanLimits, StreamEnd, decode_map,
@@ -361,6 +363,42 @@ impl Drop for Dropped {
         if let Some(dropped) = self.0.take() {
             let _ = dropped.send(());
         }
+    }
+}
+
+/// What blocking handlers wait at, until it is dropped: a test that fails must let go of their threads too.
+#[derive(Default)]
+pub struct Door {
+    shut: Arc<(Mutex<bool>, Condvar)>,
+    begun: Arc<AtomicUsize>,
+}
+
+impl Door {
+    /// A handler that waits at the door, whoever else does.
+    pub fn handler(&self) -> Handler {
+        let (shut, begun) = (self.shut.clone(), self.begun.clone());
+        Handler::blocking(move |_| {
+            begun.fetch_add(1, Ordering::SeqCst);
+            let (is_open, opened) = &*shut;
+            drop(opened.wait_while(is_open.lock().unwrap(), |is_open| !*is_open).unwrap());
+            Response::from_map(&data([]))
+        })
+    }
+
+    pub fn begun(&self) -> usize {
+        self.begun.load(Ordering::SeqCst)
+    }
+
+    /// Waits until at least so many have come to the door.
+    pub async fn begun_are(&self, count: usize) {
+        eventually("the handlers at the door", async || (self.begun() >= count).then_some(())).await;
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        *self.shut.0.lock().unwrap() = true;
+        self.shut.1.notify_all();
     }
 }
 
