@@ -46,6 +46,7 @@ async fn a_quick_handler_runs_on_the_io_thread_and_a_slow_one_leaves_it() {
         "slow",
         Handler::blocking(move |_| {
             noted_slow.note();
+            // sleeps: what a slow handler is
             std::thread::sleep(Duration::from_millis(8));
             Response::from_map(&data([]))
         }),
@@ -113,6 +114,7 @@ async fn handlers_find_the_programs_runtime_wherever_they_run() {
         "waits",
         Handler::unary(move |_| async move {
             assert_eq!(Handle::current().id(), program);
+            // sleeps: the program's timers are what is tried
             tokio::time::sleep(Duration::from_millis(1)).await;
             assert_eq!(Handle::current().id(), program);
             let spawned = tokio::spawn(async { Handle::current().id() }).await?;
@@ -124,6 +126,7 @@ async fn handlers_find_the_programs_runtime_wherever_they_run() {
         "blocks",
         Handler::blocking(move |_| {
             assert_eq!(Handle::current().id(), program);
+            // sleeps: the program's timers are what is tried
             Handle::current().block_on(tokio::time::sleep(Duration::from_millis(1)));
             Response::from_map(&data([]))
         }),
@@ -131,6 +134,7 @@ async fn handlers_find_the_programs_runtime_wherever_they_run() {
     miner.server.register(
         "in place",
         Handler::unary(|_| async {
+            // sleeps: what may block in place
             tokio::task::block_in_place(|| std::thread::sleep(Duration::from_millis(1)));
             Response::from_map(&data([]))
         }),

@@ -10,6 +10,8 @@ use btlightning_proto::wire::{FRAME_HEADER_BYTES, FrameError, FrameHeader, Messa
 use bytes::{Buf, Bytes, BytesMut};
 use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
 
+use super::io::poll_now;
+
 /// How many received pieces are taken from quinn under one lock.
 const PIECES: usize = 16;
 
@@ -148,6 +150,14 @@ impl FrameReader {
             }
         }
         Ok(true)
+    }
+}
+
+impl Drop for FrameReader {
+    fn drop(&mut self) {
+        // Takes note of the stream's end, if that is here: a stream that is dropped before its end was read tells the peer
+        // to stop sending, and costs packets there and back, even where there is nothing left to send.
+        let _ = poll_now(self.stream.read_chunk(0, true));
     }
 }
 
