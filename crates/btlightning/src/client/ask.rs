@@ -85,6 +85,7 @@ impl Ask {
 
     async fn exchange(self: Arc<Self>, frame: Outgoing) {
         let Request { thread, slot, link, bounds, asked } = &self.request;
+        let _lost = Lost(&self);
         let answer = Box::new(ask_here(slot, link, frame, bounds, *asked).await);
         let mut stage = self.stage();
         if matches!(stage.step, Step::Over) {
@@ -94,6 +95,24 @@ impl Ask {
         drop(stage);
         // With the others that are done by then: to wake one caller costs as much as to wake them all.
         thread.put(self.clone());
+    }
+}
+
+/// Tells the caller when the exchange ends without an outcome: its task was dropped, or panicked.
+struct Lost<'a>(&'a Ask);
+
+impl Drop for Lost<'_> {
+    fn drop(&mut self) {
+        let mut stage = self.0.stage();
+        if let Step::Begins | Step::Running(_) = stage.step {
+            let closed = CallError::Closed(self.0.request.slot.addr.clone());
+            stage.step = Step::Delivered(Box::new(Err(closed)));
+            let waker = stage.waker.take();
+            drop(stage);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use btlightning_proto::identity::Hotkey;
 use btlightning_proto::wire::{MessageType, ResponseEnvelope, ScanLimits, from_payload};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -70,27 +71,42 @@ pub(crate) async fn send(
     }
 }
 
-/// Asks and waits for the whole answer. The only unary exchange there is. As for [`send`], a link that is lost before the
-/// request could go out is waited for again.
+/// Asks and waits for the whole answer. The only unary exchange there is.
 pub(crate) async fn unary(
     route: &Route,
     request: &RawRequest,
     bounds: &Bounds,
     asked: Instant,
 ) -> Result<RawReply, CallError> {
-    let Answer { frame, timings } = loop {
+    read(route.hotkey, answer(route, request, bounds, asked).await?)
+}
+
+/// Asks and waits for the whole answer, which nobody has looked at. As for [`send`], a link that is lost before the request
+/// could go out is waited for again.
+pub(crate) async fn answer(
+    route: &Route,
+    request: &RawRequest,
+    bounds: &Bounds,
+    asked: Instant,
+) -> Result<Answer, CallError> {
+    loop {
         let link = route::ready_link(route, bounds.deadline, asked).await?;
         match exchange::ask(&route.slot, &link, request.frame(), bounds, asked).await {
             Err(CallError::ConnectionLost { phase: Phase::Connecting, .. }) => {}
-            answer => break answer?,
+            answer => return answer,
         }
-    };
+    }
+}
+
+/// Checks an answer of `hotkey`. Takes as long as the miner likes, within the frame's limit: not for threads of others.
+pub(crate) fn read(hotkey: Hotkey, answer: Answer) -> Result<RawReply, CallError> {
+    let Answer { frame, timings } = answer;
     if frame.kind != MessageType::SynapseResponse {
         return Err(CallError::UnexpectedMessage(frame.kind));
     }
     let limits = ScanLimits::for_payload(frame.payload.len());
     let envelope = ResponseEnvelope::parse(&frame.payload, &limits)?;
-    Ok(RawReply { envelope, hotkey: route.hotkey, timings })
+    Ok(RawReply { envelope, hotkey, timings })
 }
 
 /// The answer, decoded straight from its frame.

@@ -27,7 +27,7 @@ use crate::transport::endpoint::Liveness;
 use crate::transport::frame_io::{FrameReader, FrameSender};
 use crate::transport::io::{IoThreads, Lane};
 use crate::transport::network::Network;
-use crate::transport::signatures::SignatureWorker;
+use crate::transport::signatures::{SignatureWorker, immediately};
 use crate::transport::tls;
 use crate::util::unix_timestamp_secs;
 
@@ -173,7 +173,7 @@ impl Dialler {
     async fn sign(&self, text: String) -> std::result::Result<Vec<u8>, DialError> {
         let signer = self.signer().ok_or_else(|| DialError::Signing("No signer configured".to_owned()))?;
         let signed = if signer.is_immediate() {
-            Ok(signer.sign(text.as_bytes()))
+            immediately(&*signer, &text)
         } else {
             self.signatures.run_in_turn(move || signer.sign(text.as_bytes())).await
         };

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use btlightning_proto::identity::Hotkey;
 use futures_core::Stream;
 use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinSet};
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use super::call::{self, CallOptions};
 use super::config::LightningClientConfig;
 use super::error::CallError;
+use super::exchange::Answer;
 use super::reply::{RawReply, Reply};
 use super::request::RawRequest;
 use super::route::Route;
@@ -20,11 +22,14 @@ use super::route::Route;
 #[derive(Debug)]
 #[must_use = "dropping a fan-out cancels it"]
 pub struct FanOut<A> {
-    calls: JoinSet<(String, Result<RawReply, CallError>)>,
+    calls: JoinSet<Unread>,
     decode: fn(RawReply) -> Result<Reply<A>, CallError>,
     /// Those that could not be asked at all.
     failed: Vec<Answered<A>>,
 }
+
+/// A miner as the caller named it, its hotkey, and its answer as it came.
+type Unread = (String, Hotkey, Result<Answer, CallError>);
 
 /// A miner, as the caller named it, and its answer.
 pub type Answered<A> = (String, Result<Reply<A>, CallError>);
@@ -46,7 +51,9 @@ impl<A: Send + 'static> FanOut<A> {
             match (route, runtime) {
                 (Ok(route), Some(runtime)) => {
                     let request = request.clone();
-                    let call = async move { (name, call::unary(&route, &request, &bounds, asked).await) };
+                    let call = async move {
+                        (name, route.hotkey, call::answer(&route, &request, &bounds, asked).await)
+                    };
                     fan_out.calls.spawn_on(call, runtime);
                 }
                 (Err(error), _) => fan_out.failed.push((name, Err(error))),
@@ -81,9 +88,9 @@ impl<A: 'static> FanOut<A> {
         self.len() == 0
     }
 
-    /// Decoded by whoever takes it: `Deserialize` is the program's code.
-    fn decoded(&self, (name, reply): (String, Result<RawReply, CallError>)) -> Answered<A> {
-        (name, reply.and_then(self.decode))
+    /// Read and decoded by whoever takes it: the thread that it came by has others to serve.
+    fn decoded(&self, (name, hotkey, answer): Unread) -> Answered<A> {
+        (name, answer.and_then(|answer| call::read(hotkey, answer)).and_then(self.decode))
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Option<Answered<A>>> {

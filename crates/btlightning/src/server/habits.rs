@@ -62,8 +62,7 @@ impl Habit {
         } else if took < QUICK {
             let _ = self.debt.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |debt| debt.checked_sub(1));
         }
-        // A run counts as much as it takes to leave at once, and to come back in a few runs.
-        let took_ns = took.min(4 * QUICK).as_nanos() as u32;
+        let took_ns = took.min(SLOW).as_nanos() as u32;
         let before = self.average_ns.load(Ordering::Relaxed);
         self.average_ns.store(before - before / 8 + took_ns / 8, Ordering::Relaxed);
     }
@@ -108,8 +107,10 @@ mod tests {
         let habit = Habit::default();
         runs(&habit, us(60), 20);
         assert!(!habit.is_quick());
-        runs(&habit, us(5), 20);
+        runs(&habit, us(5), 40);
         assert!(habit.is_quick());
+        habit.note(us(4_900));
+        assert!(!habit.is_quick(), "one run in a thousand that takes long is one too many");
     }
 
     #[test]

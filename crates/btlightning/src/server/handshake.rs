@@ -20,7 +20,7 @@ use super::shared::Shared;
 use crate::Hotkey;
 use crate::error::LightningError;
 use crate::transport::close::{CloseReason, printable_within};
-use crate::transport::signatures::SignatureQueueError;
+use crate::transport::signatures::{SignatureQueueError, immediately};
 use crate::util::{unix_timestamp_millis, unix_timestamp_secs};
 use crate::wire::{HandshakeRequest, HandshakeResponse};
 
@@ -150,7 +150,7 @@ async fn sign(session: &Session, admitted: AdmittedClaim) -> Result<(HandshakeRe
     let acceptance = admitted.answer(miner, unix_timestamp_secs());
     let text = acceptance.text_to_sign();
     let signed = if signer.is_immediate() {
-        signer.sign(text.as_bytes())
+        immediately(&*signer, &text).map_err(Refused::Busy)?
     } else {
         let signed = session.running.signings.run(move || signer.sign(text.as_bytes())).await;
         signed.map_err(Refused::Busy)?

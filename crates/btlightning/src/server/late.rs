@@ -47,7 +47,7 @@ impl Late {
         if let Some(rest) = rest {
             self.add(rest);
         }
-        if self.quick.fetch_sub(1, Ordering::AcqRel) == 1 && self.is_stopping.load(Ordering::Acquire) {
+        if self.quick.fetch_sub(1, Ordering::SeqCst) == 1 && self.is_stopping.load(Ordering::SeqCst) {
             self.news.notify_one();
         }
     }
@@ -69,11 +69,11 @@ impl Late {
 
     /// From now on the end of the last request on the short way is news.
     pub(super) fn stop(&self) {
-        self.is_stopping.store(true, Ordering::Release);
+        self.is_stopping.store(true, Ordering::SeqCst);
     }
 
     pub(super) fn has_quick(&self) -> bool {
-        self.quick.load(Ordering::Acquire) > 0
+        self.quick.load(Ordering::SeqCst) > 0
     }
 
     /// Keeps a stream whose last byte was written.

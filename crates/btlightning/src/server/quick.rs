@@ -48,7 +48,7 @@ pub(super) fn begin(session: &Arc<Session>, send: SendStream, receive: RecvStrea
     drop(reader);
     match dispatch::ask(session, *hotkey, Taken { payload, share: Share::none() }) {
         Err(words) => Some(Begun::Refused(words, sender)),
-        Ok(asked) if asked.is_quick() => {
+        Ok(asked) if thread.takes_errands() && asked.is_quick() => {
             Quick::begin(session, thread, asked, sender);
             None
         }
@@ -104,6 +104,8 @@ impl Quick {
             () = sleep_until(self.request.deadline) => Outcome::TimedOut,
         };
         let sender = hanging.take()?;
+        // What the handler still does is nobody's business any more.
+        session.late.end_quick(None);
         dispatch::log_failure::<()>(session, &self.request.name, &outcome);
         match outcome {
             Outcome::TimedOut => fail(session, sender, "handler timed out").await,
@@ -123,6 +125,9 @@ impl Quick {
 
 impl Errand for Quick {
     fn run(&self) {
+        if self.session.strong_count() == 0 {
+            return drop(self.take());
+        }
         let (asked, sender) = match self.take() {
             Stage::Waiting(asked, sender) => (asked, sender),
             _ => return,
@@ -142,8 +147,10 @@ impl Errand for Quick {
     }
 
     fn deliver(&self) {
-        let Some(session) = self.session.upgrade() else { return };
-        let rest = match self.take() {
+        let stage = self.take();
+        // With the session gone nobody may keep the stream, and with it the socket.
+        let Some(session) = self.session.upgrade() else { return drop(stage) };
+        let rest = match stage {
             Stage::Ran(First::Ended(ended), mut sender) => {
                 let outcome = Outcome::of(ended);
                 dispatch::frame_of(&session, &self.request.name, outcome).and_then(|frame| {
@@ -161,8 +168,9 @@ impl Errand for Quick {
             }
             Stage::Ran(First::Goes(task), sender) => Some(Begun::Working(task, self.request.clone(), sender)),
             Stage::Declined(asked, sender) => Some(Begun::Asked(asked, sender)),
-            // Given up, or never begun.
-            _ => return,
+            // It was given up, and counted then.
+            Stage::Over => return,
+            Stage::Waiting(..) | Stage::Running(_) | Stage::Ran(First::Declined(_), _) => None,
         };
         session.late.end_quick(rest);
     }
@@ -170,10 +178,9 @@ impl Errand for Quick {
     fn overdue(self: Arc<Self>) {
         self.habits.with(self.request_bytes).distrust();
         let thread = self.thread.clone();
-        thread.run(move || {
-            if let Some(session) = self.session.upgrade() {
-                session.late.add(Begun::Overdue(self));
-            }
+        thread.run(move || match self.session.upgrade() {
+            Some(session) => session.late.add(Begun::Overdue(self)),
+            None => drop(Hanging(&self).take()),
         });
     }
 }

@@ -37,13 +37,10 @@ pub(super) enum First {
 /// Begins a handler that answers once on this thread, outside of any runtime, in the context of `program`; and times it.
 pub(super) fn begin_here(handler: &Handler, habits: &Habits, call: Call, program: &Handle) -> First {
     let habit = habits.with(call.payload().len());
-    // It may have hung since it was sent here.
-    if !habit.is_quick() {
-        return First::Declined(call);
-    }
     let _context = program.enter();
     let began = Instant::now();
-    let first = match handler {
+    // Dropping what is a handler's may panic, too.
+    let first = catch_unwind(AssertUnwindSafe(|| match handler {
         Handler::Blocking(handler) => First::Ended(caught(&**handler, call)),
         Handler::Unary(handler) => {
             let handler = handler.clone();
@@ -56,7 +53,8 @@ pub(super) fn begin_here(handler: &Handler, habits: &Habits, call: Call, program
             }
         }
         Handler::Streaming(_) => First::Declined(call),
-    };
+    }));
+    let first = first.unwrap_or_else(|panic| First::Ended(Err(words(&*panic))));
     habit.note(began.elapsed());
     first
 }
@@ -67,11 +65,15 @@ pub(super) async fn once(session: &Session, asked: Asked) -> Ended {
     let Asked { handler, habits, call, .. } = asked;
     let call = match (&session.lane, &handler) {
         (Lane::Thread(thread), Handler::Unary(_) | Handler::Blocking(_))
-            if habits.with(call.payload().len()).is_quick() && !stays(&handler) =>
+            if thread.takes_errands() && habits.with(call.payload().len()).is_quick() && !stays(&handler) =>
         {
             let (program, bytes) = (session.running.program.clone(), call.payload().len());
             let (handler, noting, overdue) = (handler.clone(), habits.clone(), habits.clone());
-            let work = move || begin_here(&handler, &noting, call, &program);
+            // It may have hung since it was sent here.
+            let work = move || match noting.with(bytes).is_quick() {
+                true => begin_here(&handler, &noting, call, &program),
+                false => First::Declined(call),
+            };
             match thread.errand(work, move || overdue.with(bytes).distrust()).await {
                 First::Ended(ended) => return ended,
                 First::Goes(task) => return joined(task.await),

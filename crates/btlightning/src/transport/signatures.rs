@@ -5,6 +5,7 @@
 //! pool. So each endpoint has threads that do nothing else, behind a bounded queue: when that is full, a flood of handshakes
 //! is turned away instead of piling up.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +13,9 @@ use std::thread;
 
 use tokio::sync::{Semaphore, oneshot};
 use tracing::error;
+
+use crate::error::Result;
+use crate::signing::Signer;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -27,6 +31,14 @@ pub(crate) enum SignatureQueueError {
     /// The job panicked (a signer did), or the thread is gone.
     #[error("the signature job failed")]
     Failed,
+}
+
+/// Has a signer sign that does so at once, here.
+pub(crate) fn immediately(
+    signer: &dyn Signer,
+    text: &str,
+) -> std::result::Result<Result<Vec<u8>>, SignatureQueueError> {
+    catch_unwind(AssertUnwindSafe(|| signer.sign(text.as_bytes()))).map_err(|_| SignatureQueueError::Failed)
 }
 
 /// Does signature work somewhere else than where packets are handled.
@@ -145,7 +157,7 @@ fn work(jobs: &Mutex<Receiver<Job>>, busy: &AtomicUsize) -> bool {
     let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
     let Ok(job) = next else { return false };
     // A signer that panics loses its own job; the result's channel closes and tells its caller.
-    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
+    let _ = catch_unwind(AssertUnwindSafe(job));
     busy.fetch_sub(1, Ordering::Relaxed);
     true
 }

@@ -4,9 +4,12 @@
 //! keeps nobody but itself: another thread takes the runtime over; see [`thread`](super::thread).
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+
+use tracing::error;
 
 /// Something to be done.
 pub(crate) trait Errand: Send + Sync {
@@ -43,6 +46,11 @@ impl Errands {
         !lock(&self.waiting).is_empty()
     }
 
+    /// Whether some are done whose outcome was not delivered.
+    pub(super) fn are_done(&self) -> bool {
+        !lock(&self.done).is_empty()
+    }
+
     pub(super) fn note_done(&self, errand: Arc<dyn Errand>) {
         lock(&self.done).push(errand);
     }
@@ -52,8 +60,18 @@ impl Errands {
         // Taken out first: whoever is woken may add errands, or drop some.
         let done = std::mem::take(&mut *lock(&self.done));
         for errand in done {
-            errand.deliver();
+            // It drops, and logs, what is a handler's.
+            if catch_unwind(AssertUnwindSafe(|| errand.deliver())).is_err() {
+                error!("an errand's outcome was lost: it panicked");
+            }
         }
+    }
+
+    /// Drops all of them.
+    pub(super) fn clear(&self) {
+        let waiting = std::mem::take(&mut *lock(&self.waiting));
+        let done = std::mem::take(&mut *lock(&self.done));
+        drop((waiting, done));
     }
 }
 

@@ -3,8 +3,13 @@
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, TryLockError, Weak};
+use std::time::Duration;
 
 use super::thread::IoThread;
+
+/// How long a lock is waited for that is held while a thread is started.
+const LOCK_RETRY_EVERY: Duration = Duration::from_millis(1);
+const LOCK_TRIES: u32 = 100;
 
 /// Which half of a process a thread works for. A client and a server in one process have a thread each: what one sends,
 /// the other receives at the same time.
@@ -43,11 +48,18 @@ impl Threads {
             Side::Client => &CLIENT,
             Side::Server => &SERVER,
         };
-        let mut shared = match shared.try_lock() {
-            Ok(shared) => shared,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // Two at once, which is rare; or the process was forked just then, and whoever holds the lock is not in it.
-            Err(TryLockError::WouldBlock) => return Self::start(side, 1),
+        let mut tries = 0;
+        let mut shared = loop {
+            match shared.try_lock() {
+                Ok(shared) => break shared,
+                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) if tries < LOCK_TRIES => {
+                    tries += 1;
+                    std::thread::sleep(LOCK_RETRY_EVERY);
+                }
+                // The process was forked just then, and whoever holds the lock is not in it.
+                Err(TryLockError::WouldBlock) => return Self::start(side, 1),
+            }
         };
         // A forked process has the memory of its parent's threads, and none of the threads.
         let process = std::process::id();

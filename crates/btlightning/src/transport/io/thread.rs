@@ -6,7 +6,7 @@
 //! handler's thread from then on. So no handler, whatever it does, stops packets for longer than two looks.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread::Thread;
@@ -29,6 +29,9 @@ const IDLE_LOOKS: u32 = 10;
 /// How many errands are done before their outcomes are delivered and packets are looked after again, and for how long.
 const ERRANDS_AT_ONCE: u32 = 8;
 const ERRANDS_FOR: Duration = Duration::from_micros(100);
+
+/// How many errands may hang at once; each keeps a thread. With more, no handler runs on an I/O thread.
+const HANGING_MAX: usize = 16;
 
 /// How long a thread that nobody uses any more runs on for what its connections still have to tell their peers, at most.
 const FAREWELL_TIME_MAX: Duration = Duration::from_secs(3);
@@ -57,6 +60,8 @@ struct Shared {
     current_number: AtomicU64,
     /// The number of the last errand that was begun.
     errands_begun: AtomicU64,
+    /// Former leaders whose errands have not ended.
+    hanging: AtomicUsize,
     stand_in: Mutex<Option<Thread>>,
     stand_in_sleeps: AtomicBool,
     is_ending: AtomicBool,
@@ -84,6 +89,7 @@ impl IoThread {
             current: Mutex::default(),
             current_number: AtomicU64::new(0),
             errands_begun: AtomicU64::new(0),
+            hanging: AtomicUsize::new(0),
             stand_in: Mutex::default(),
             stand_in_sleeps: AtomicBool::new(false),
             is_ending: AtomicBool::new(false),
@@ -131,6 +137,11 @@ impl IoThread {
         let slot = Slot::new(Box::new(work), Box::new(on_overdue));
         self.add_errand(slot.clone());
         Outcome(slot)
+    }
+
+    /// Whether the thread does errands. It takes none while too many of those before have not ended.
+    pub(crate) fn takes_errands(&self) -> bool {
+        self.shared.hanging.load(Ordering::Relaxed) < HANGING_MAX
     }
 
     /// Has the thread do `errand`, outside the runtime. Called within the runtime.
@@ -184,7 +195,10 @@ async fn pump(shared: Arc<Shared>) {
         let is_busy = !jobs.is_empty() || arrivals != seen;
         seen = arrivals;
         for job in jobs.drain(..) {
-            job.run();
+            // Whoever is woken is the program's.
+            if catch_unwind(AssertUnwindSafe(|| job.run())).is_err() {
+                error!("{}: a job panicked", shared.name);
+            }
         }
         match polling.next(is_busy, Instant::now()) {
             Next::Poll => {
@@ -208,15 +222,39 @@ struct Leader {
 
 enum Turn {
     Errands,
-    /// Another thread leads, or nobody uses the thread any more.
+    /// Nobody uses the thread any more.
     Over,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outlook {
+    Leads,
+    /// Another thread leads.
+    Deposed,
+}
+
+impl Outlook {
+    fn is_deposed(self) -> bool {
+        self == Self::Deposed
+    }
 }
 
 impl Leader {
     fn lead(self) {
         while let Turn::Errands = self.runtime.block_on(self.turn()) {
             self.have_stand_in();
-            self.do_errands();
+            if self.do_errands().is_deposed() {
+                // Whoever leads now is in the runtime, and delivers what this one has done.
+                self.shared.wake_leader();
+                self.shared.hanging.fetch_sub(1, Ordering::SeqCst);
+                break;
+            }
+        }
+        if self.shared.is_ending.load(Ordering::SeqCst) {
+            // They hold on to this thread's handle, and it to them.
+            lock(&self.shared.current).take();
+            self.shared.errands.clear();
+            self.shared.inbox.take(&mut Vec::new());
         }
         debug!("{}: the leader of term {} steps down", self.shared.name, self.term);
     }
@@ -224,26 +262,37 @@ impl Leader {
     /// Runs the runtime until there is something to be done outside of it.
     fn turn(&self) -> impl Future<Output = Turn> {
         let shared = &self.shared;
+        // Whether tasks and packets have had their turn.
+        let mut had_a_round = false;
         std::future::poll_fn(move |cx: &mut Context<'_>| {
             shared.errands.deliver();
-            if shared.term.load(Ordering::SeqCst) != self.term || shared.is_ending.load(Ordering::SeqCst) {
+            let mut leader = lock(&shared.leader);
+            if shared.errands.are_done() {
+                // Of a former leader, just now.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if shared.is_ending.load(Ordering::SeqCst) {
                 return Poll::Ready(Turn::Over);
             }
-            let mut leader = lock(&shared.leader);
+            let is_first = !std::mem::replace(&mut had_a_round, true);
             if shared.errands.are_waiting() {
-                return Poll::Ready(Turn::Errands);
+                if !is_first {
+                    return Poll::Ready(Turn::Errands);
+                }
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             *leader = Some(cx.waker().clone());
             Poll::Pending
         })
     }
 
-    fn do_errands(&self) {
+    fn do_errands(&self) -> Outlook {
         let shared = &self.shared;
         let began = Instant::now();
         let mut done = 0;
-        while shared.term.load(Ordering::SeqCst) == self.term
-            && done < ERRANDS_AT_ONCE
+        while done < ERRANDS_AT_ONCE
             && let Some(errand) = shared.errands.next()
         {
             done += 1;
@@ -256,19 +305,21 @@ impl Leader {
             if catch_unwind(AssertUnwindSafe(|| errand.run())).is_err() {
                 error!("{}: an errand panicked", shared.name);
             }
-            let is_deposed = shared.term.load(Ordering::SeqCst) != self.term;
-            if !is_deposed {
-                shared.current_number.store(0, Ordering::SeqCst);
-            }
+            // Either this leader takes the number back, or the stand-in has: then it leads.
+            let is_deposed = shared
+                .current_number
+                .compare_exchange(number, 0, Ordering::SeqCst, Ordering::SeqCst)
+                .is_err();
             shared.errands.note_done(errand);
             if is_deposed {
-                // Whoever leads now is in the runtime, and must hear of it.
-                shared.wake_leader();
+                return Outlook::Deposed;
             }
+            lock(&shared.current).take();
             if began.elapsed() >= ERRANDS_FOR {
                 break;
             }
         }
+        Outlook::Leads
     }
 
     /// Makes sure that somebody looks after the errands.
@@ -283,7 +334,11 @@ impl Leader {
             .spawn(move || stand_in_for(shared, runtime));
         match spawned {
             Ok(thread) => *stand_in = Some(thread.thread().clone()),
-            Err(error) => error!("{}: no thread to stand in: {error}", self.shared.name),
+            Err(error) => {
+                error!("{}: no thread to stand in: {error}", self.shared.name);
+                // Nobody would look after errands; there are to be no more of them.
+                self.shared.hanging.fetch_add(HANGING_MAX, Ordering::SeqCst);
+            }
         }
     }
 }
@@ -291,13 +346,18 @@ impl Leader {
 /// Looks after errands until one hangs; then leads.
 fn stand_in_for(shared: Arc<Shared>, runtime: Arc<Runtime>) {
     let mut seen = 0;
+    let mut seen_at = Instant::now();
     let mut idle_looks = 0;
     while !shared.is_ending.load(Ordering::SeqCst) {
         let number = shared.current_number.load(Ordering::SeqCst);
-        if number != 0 && number == seen {
+        if number != 0
+            && number == seen
+            && seen_at.elapsed() >= LOOK_EVERY
+            && shared.current_number.compare_exchange(number, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        {
             let term = shared.term.fetch_add(1, Ordering::SeqCst) + 1;
-            shared.current_number.store(0, Ordering::SeqCst);
-            let hanging = lock(&shared.current).clone();
+            shared.hanging.fetch_add(1, Ordering::SeqCst);
+            let hanging = lock(&shared.current).take();
             if let Some(hanging) = hanging {
                 hanging.overdue();
             }
@@ -305,8 +365,10 @@ fn stand_in_for(shared: Arc<Shared>, runtime: Arc<Runtime>) {
             *lock(&shared.stand_in) = None;
             return Leader { shared, runtime, term }.lead();
         }
-        idle_looks = if number == seen { idle_looks + 1 } else { 0 };
-        seen = number;
+        idle_looks = if number == seen && number == 0 { idle_looks + 1 } else { 0 };
+        if number != seen {
+            (seen, seen_at) = (number, Instant::now());
+        }
         if idle_looks < IDLE_LOOKS {
             thread::park_timeout(LOOK_EVERY);
         } else {
