@@ -180,9 +180,9 @@ impl Activity {
     }
 
     /// Notes that a request has begun; it ends when what is returned is dropped.
-    pub(super) fn begin(&self) -> InFlight<'_> {
+    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(self)
+        InFlight(self.clone())
     }
 
     /// How long nothing has happened. `None` while a request is in flight.
@@ -202,9 +202,9 @@ impl Activity {
 
 /// A request in flight.
 #[derive(Debug)]
-pub(super) struct InFlight<'a>(&'a Activity);
+pub(super) struct InFlight(Arc<Activity>);
 
-impl Drop for InFlight<'_> {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.touch(Instant::now());
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);

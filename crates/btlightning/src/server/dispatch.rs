@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, warn};
 
 use super::call::{Call, Caller, Response};
+use super::directory::InFlight;
 use super::habits::Habits;
 use super::handler::{Handler, HandlerError};
 use super::handlers::Entry;
@@ -58,6 +59,8 @@ pub(super) struct Asked {
 pub(super) struct Request {
     pub(super) name: Arc<str>,
     pub(super) deadline: Instant,
+    /// The connection is not idle while there is one of these.
+    _in_flight: Arc<InFlight>,
 }
 
 impl Asked {
@@ -101,7 +104,13 @@ pub(super) fn ask(session: &Session, hotkey: Hotkey, taken: Taken) -> Result<Ask
     let caller = Caller::new(hotkey, remote_addr, session.id, received_at.into_std(), deadline.into_std());
     let call = Call::new(caller, request, share);
     let program = session.running.program.clone();
-    Ok(Asked { request: Request { name, deadline }, handler, habits, call, program })
+    Ok(Asked {
+        request: Request { name, deadline, _in_flight: Arc::new(session.activity.begin()) },
+        handler,
+        habits,
+        call,
+        program,
+    })
 }
 
 /// Runs the handler and answers.

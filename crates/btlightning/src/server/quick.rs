@@ -79,7 +79,6 @@ enum Stage {
 impl Quick {
     fn begin(session: &Arc<Session>, thread: &IoThread, asked: Asked, sender: FrameSender) {
         session.late.begin_quick();
-        drop(session.activity.begin());
         thread.add_errand(Arc::new(Self {
             session: Arc::downgrade(session),
             thread: thread.clone(),
