@@ -40,12 +40,10 @@ impl Endpoints {
     /// Binds a socket. Called within the program's tokio runtime.
     pub(crate) fn open(io: IoThreads, liveness: Liveness, network: Arc<dyn Network>) -> Result<Self> {
         let io = io.open(Side::Client, &*network)?;
-        let configs = ClientConfigs::new(liveness)?;
-        let v4 = bind(&io, &*network, Ipv4Addr::UNSPECIFIED.into());
-        let (v4, v6) = match v4 {
-            Ok(v4) => (v4, Family::NotBound),
+        let (v4, v6, buffer_bytes) = match bind(&io, &*network, Ipv4Addr::UNSPECIFIED.into()) {
+            Ok((v4, buffer_bytes)) => (v4, Family::NotBound, buffer_bytes),
             Err(v4) => match bind(&io, &*network, Ipv6Addr::UNSPECIFIED.into()) {
-                Ok(v6) => (Family::Missing, v6),
+                Ok((v6, buffer_bytes)) => (Family::Missing, v6, buffer_bytes),
                 Err(v6) => {
                     return Err(LightningError::Connection(format!(
                         "no UDP socket: {v4} (IPv4), {v6} (IPv6)"
@@ -53,6 +51,7 @@ impl Endpoints {
                 }
             },
         };
+        let configs = ClientConfigs::new(liveness, buffer_bytes)?;
         Ok(Self {
             v4,
             v6: Mutex::new(v6),
@@ -98,7 +97,8 @@ impl Endpoints {
     fn v6(&self) -> Family {
         let mut v6 = self.lock_v6();
         if let Family::NotBound = *v6 {
-            *v6 = bind(&self.io, &*self.network, Ipv6Addr::UNSPECIFIED.into()).unwrap_or(Family::Missing);
+            let bound = bind(&self.io, &*self.network, Ipv6Addr::UNSPECIFIED.into());
+            *v6 = bound.map_or(Family::Missing, |(v6, _)| v6);
         }
         v6.clone()
     }
@@ -108,9 +108,12 @@ impl Endpoints {
     }
 }
 
-fn bind(io: &Io, network: &dyn Network, ip: IpAddr) -> std::io::Result<Family> {
+/// A socket, and its buffer in bytes, as the kernel counts them.
+fn bind(io: &Io, network: &dyn Network, ip: IpAddr) -> std::io::Result<(Family, Option<usize>)> {
     let addr = SocketAddr::new(ip, 0);
-    endpoint::bind(io, network, addr, None)
-        .map(|(endpoint, _)| Family::Bound(endpoint))
-        .inspect_err(|error| debug!("no socket on {addr}: {error}"))
+    let bound = io.bind(network, addr).and_then(|opened| {
+        let buffer_bytes = opened.receive_buffer_bytes;
+        endpoint::open(io, opened, None).map(|(endpoint, _)| (Family::Bound(endpoint), buffer_bytes))
+    });
+    bound.inspect_err(|error| debug!("no socket on {addr}: {error}"))
 }

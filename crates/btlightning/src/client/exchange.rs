@@ -106,6 +106,7 @@ pub(crate) async fn ask_here(
     bounds: &Bounds,
     asked: Instant,
 ) -> Result<Answer, CallError> {
+    let _expected = link.lane.expect();
     let mut sent = send(slot, link, frame, bounds.deadline, asked).await?;
     let (frame, first_byte) = receive(slot, link, &mut sent, bounds).await?;
     let timings = Timings::new(&sent.marks, first_byte, Instant::now(), link);

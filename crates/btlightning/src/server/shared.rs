@@ -256,7 +256,6 @@ impl Running {
         let identity = ServerIdentity::new(key)?;
         // Attempts that wait to be decided about are few: the accept loop does nothing else.
         let incoming_max = shared.config.max_unauthenticated_connections.saturating_mul(4);
-        let configs = ServerConfigs::new(shared.config.liveness(), &identity, incoming_max)?;
         let is_simulated = shared.network.is_simulated();
         let worker = |name: &str| match is_simulated {
             true => SignatureWorker::Inline,
@@ -265,7 +264,13 @@ impl Running {
         let verifications = worker("btlightning-server-verifications");
         let signings = worker("btlightning-server-signings");
         let io = shared.config.io_threads.open(Side::Server, &*shared.network)?;
-        let bound = endpoint::bind(&io, &*shared.network, addr, Some(configs.first()))
+        let opened = match io.bind(&*shared.network, addr) {
+            Ok(opened) => opened,
+            Err(error) => return Ok(Err(error)),
+        };
+        let liveness = shared.config.liveness();
+        let configs = ServerConfigs::new(liveness, &identity, incoming_max, opened.receive_buffer_bytes)?;
+        let bound = endpoint::open(&io, opened, Some(configs.first()))
             .and_then(|(endpoint, socket)| Ok((endpoint.local_addr()?, endpoint, socket)));
         Ok(bound.map(|(local_addr, endpoint, socket)| Self {
             endpoint,

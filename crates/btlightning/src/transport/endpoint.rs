@@ -4,29 +4,36 @@
 //! a window of `w` bytes moves at most `w` per round trip.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use quinn::{
-    AsyncUdpSocket, Connection, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TokioRuntime,
-    TransportConfig, VarInt,
+    AsyncUdpSocket, Connection, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig,
+    VarInt,
 };
 
-use super::io::Io;
-use super::network::Network;
+use super::io::{Io, Opened};
 use super::tls::{ServerIdentity, client_crypto};
 use crate::error::{LightningError, Result};
 
-/// Received bytes of one answer that may wait to be read: 8 MiB, which fills 640 Mbit/s at 100 ms.
+/// Received bytes of one message from the internet that may wait to be read: 16 MiB, which fills 1.3 Gbit/s at 100 ms.
 ///
 /// A connection has no window of its own on the client's side: answers come only on streams that the client has opened,
 /// and one that is read slowly must not hold up the others.
-const ANSWER_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+const STREAM_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 
-/// Received bytes of one request that may wait to be read: 2 MiB, which fills 160 Mbit/s at 100 ms. Smaller than an
-/// answer's, since a validator may have many of them under way at once; for the same reason as above the connection's
-/// window is what all its streams may fill together.
+/// The same, of one message from the same network: 8 MiB, or a quarter of the socket's buffer if that is less, so that
+/// the kernel has room for a burst; but no less than 1 MiB, which fills 160 Mbit/s at 50 ms: private addresses may be far
+/// away, too.
+const NEAR_STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+const NEAR_STREAM_WINDOW_BYTES_LEAST: u32 = 1024 * 1024;
+
+/// The least window of a message from this host, whose round trips take no time.
+const HERE_STREAM_WINDOW_BYTES_LEAST: u32 = 64 * 1024;
+
+/// A server reads at most this much ahead of what it has taken, in bytes, for each stream that a validator may open: 2 MiB.
+/// One stream may use what others leave.
 const REQUEST_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 
 /// Bytes of one connection that were written and not yet acknowledged.
@@ -68,7 +75,7 @@ pub(crate) struct Liveness {
 }
 
 impl Liveness {
-    fn transport(self, distance: Distance) -> Result<TransportConfig> {
+    fn transport(self, distance: Distance, buffer_bytes: Option<usize>) -> Result<TransportConfig> {
         let idle = IdleTimeout::try_from(self.idle_timeout).map_err(|_| {
             LightningError::Config(format!("idle timeout of {:?} is too long for QUIC", self.idle_timeout))
         })?;
@@ -76,12 +83,21 @@ impl Liveness {
         transport
             .max_idle_timeout(Some(idle))
             .keep_alive_interval(Some(self.keep_alive_interval))
+            .stream_receive_window(VarInt::from_u32(distance.stream_window_bytes(buffer_bytes)))
+            .send_window(SEND_WINDOW_BYTES)
             .max_concurrent_uni_streams(VarInt::from_u32(0))
             .datagram_receive_buffer_size(None);
-        if distance == Distance::Near {
-            let mut larger = MtuDiscoveryConfig::default();
-            larger.upper_bound(PACKET_BYTES_MAX).minimum_change(PROBES_APART_BYTES);
-            transport.mtu_discovery_config(Some(larger));
+        let mut larger = MtuDiscoveryConfig::default();
+        larger.upper_bound(PACKET_BYTES_MAX).minimum_change(PROBES_APART_BYTES);
+        match distance {
+            Distance::Here => {
+                // A host's way to itself takes packets of 64 KiB, and nobody has to find that out.
+                transport.initial_mtu(PACKET_BYTES_MAX).mtu_discovery_config(Some(larger));
+            }
+            Distance::Near => {
+                transport.mtu_discovery_config(Some(larger));
+            }
+            Distance::Far => {}
         }
         Ok(transport)
     }
@@ -90,31 +106,32 @@ impl Liveness {
 /// How a client connects: one configuration for all peers that are near, one for the others.
 #[derive(Clone)]
 pub(crate) struct ClientConfigs {
+    here: quinn::ClientConfig,
     near: quinn::ClientConfig,
     far: quinn::ClientConfig,
 }
 
 impl ClientConfigs {
-    pub(crate) fn new(liveness: Liveness) -> Result<Self> {
+    /// For a socket with `buffer_bytes`, as the kernel counts them.
+    pub(crate) fn new(liveness: Liveness, buffer_bytes: Option<usize>) -> Result<Self> {
         let crypto = client_crypto()?;
         let config = |distance| {
-            let mut transport = liveness.transport(distance)?;
+            let mut transport = liveness.transport(distance, buffer_bytes)?;
             transport
                 .initial_rtt(INITIAL_RTT)
                 .max_concurrent_bidi_streams(VarInt::from_u32(0))
-                .stream_receive_window(VarInt::from_u32(ANSWER_WINDOW_BYTES))
-                .receive_window(VarInt::MAX)
-                .send_window(SEND_WINDOW_BYTES);
+                .receive_window(VarInt::MAX);
             let mut config = quinn::ClientConfig::new(crypto.clone());
             config.transport_config(Arc::new(transport));
             Ok::<_, LightningError>(config)
         };
-        Ok(Self { near: config(Distance::Near)?, far: config(Distance::Far)? })
+        Ok(Self { here: config(Distance::Here)?, near: config(Distance::Near)?, far: config(Distance::Far)? })
     }
 
     /// The configuration for a peer at `ip`.
     pub(crate) fn to(&self, ip: IpAddr) -> quinn::ClientConfig {
         match Distance::to(ip) {
+            Distance::Here => self.here.clone(),
             Distance::Near => self.near.clone(),
             Distance::Far => self.far.clone(),
         }
@@ -124,19 +141,24 @@ impl ClientConfigs {
 /// How a server accepts: every connection begins as a stranger's, see [`welcome`].
 #[derive(Clone)]
 pub(crate) struct ServerConfigs {
+    here: Arc<quinn::ServerConfig>,
     near: Arc<quinn::ServerConfig>,
     far: Arc<quinn::ServerConfig>,
 }
 
 impl ServerConfigs {
-    pub(crate) fn new(liveness: Liveness, identity: &ServerIdentity, incoming_max: usize) -> Result<Self> {
+    /// For a socket with `buffer_bytes`, as the kernel counts them.
+    pub(crate) fn new(
+        liveness: Liveness,
+        identity: &ServerIdentity,
+        incoming_max: usize,
+        buffer_bytes: Option<usize>,
+    ) -> Result<Self> {
         let transport = |distance| {
-            let mut transport = liveness.transport(distance)?;
+            let mut transport = liveness.transport(distance, buffer_bytes)?;
             transport
                 .max_concurrent_bidi_streams(VarInt::from_u32(STRANGER_STREAMS))
-                .stream_receive_window(VarInt::from_u32(REQUEST_WINDOW_BYTES))
-                .receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES))
-                .send_window(SEND_WINDOW_BYTES);
+                .receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES));
             Ok::<_, LightningError>(Arc::new(transport))
         };
         let mut far = quinn::ServerConfig::with_crypto(identity.crypto.clone());
@@ -147,12 +169,15 @@ impl ServerConfigs {
             .incoming_buffer_size_total(INCOMING_BUFFER_BYTES_TOTAL);
         let mut near = far.clone();
         near.transport_config(transport(Distance::Near)?);
-        Ok(Self { near: Arc::new(near), far: Arc::new(far) })
+        let mut here = far.clone();
+        here.transport_config(transport(Distance::Here)?);
+        Ok(Self { here: Arc::new(here), near: Arc::new(near), far: Arc::new(far) })
     }
 
     /// The configuration for a client at `ip`.
     pub(crate) fn to(&self, ip: IpAddr) -> Arc<quinn::ServerConfig> {
         match Distance::to(ip) {
+            Distance::Here => self.here.clone(),
             Distance::Near => self.near.clone(),
             Distance::Far => self.far.clone(),
         }
@@ -167,7 +192,9 @@ impl ServerConfigs {
 /// Where a peer is, as far as its address says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Distance {
-    /// On this host, or in the same network, whose packets may be larger than the internet's.
+    /// On this host.
+    Here,
+    /// In the same network, whose packets may be larger than the internet's.
     Near,
     /// On the internet.
     Far,
@@ -175,11 +202,26 @@ enum Distance {
 
 impl Distance {
     fn to(ip: IpAddr) -> Self {
-        let is_near = match ip.to_canonical() {
-            IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-            IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+        let ip = ip.to_canonical();
+        if ip.is_loopback() {
+            return Self::Here;
+        }
+        let is_near = match ip {
+            IpAddr::V4(ip) => ip.is_private() || ip.is_link_local(),
+            IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
         };
         if is_near { Self::Near } else { Self::Far }
+    }
+
+    /// How much of one message may wait to be read, at a socket with `buffer_bytes`.
+    fn stream_window_bytes(self, buffer_bytes: Option<usize>) -> u32 {
+        // Linux counts a buffer twice, for what it needs itself; and it is there for all streams.
+        let share = buffer_bytes.map_or(u32::MAX, |bytes| u32::try_from(bytes / 4).unwrap_or(u32::MAX));
+        match self {
+            Self::Here => share.clamp(HERE_STREAM_WINDOW_BYTES_LEAST, NEAR_STREAM_WINDOW_BYTES),
+            Self::Near => share.clamp(NEAR_STREAM_WINDOW_BYTES_LEAST, NEAR_STREAM_WINDOW_BYTES),
+            Self::Far => STREAM_WINDOW_BYTES,
+        }
     }
 }
 
@@ -190,20 +232,18 @@ pub(crate) fn welcome(connection: &Connection, bidi_streams: u32) {
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(bidi_streams));
 }
 
-/// Binds `addr` and drives QUIC on it. Says when the address is free again, too.
-pub(crate) fn bind(
+/// Drives QUIC on a socket. Says when its address is free again, too.
+pub(crate) fn open(
     io: &Io,
-    network: &dyn Network,
-    addr: SocketAddr,
+    opened: Opened,
     server: Option<quinn::ServerConfig>,
 ) -> io::Result<(Endpoint, SocketWatch)> {
-    let socket = io.bind(network, addr)?;
+    let Opened { socket, runtime, .. } = opened;
     let _context = io.handle().enter();
     let watch = SocketWatch(Arc::downgrade(&socket));
     let mut endpoint_config = EndpointConfig::default();
     endpoint_config.max_udp_payload_size(PACKET_BYTES_MAX).map_err(io::Error::other)?;
-    let endpoint =
-        Endpoint::new_with_abstract_socket(endpoint_config, server, socket, Arc::new(TokioRuntime))?;
+    let endpoint = Endpoint::new_with_abstract_socket(endpoint_config, server, socket, runtime)?;
     Ok((endpoint, watch))
 }
 
@@ -220,6 +260,43 @@ impl SocketWatch {
     pub(crate) async fn closed(&self) {
         while self.0.strong_count() > 0 {
             tokio::time::sleep(RELEASE_LOOK_EVERY).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_fit_the_path_and_the_buffer() {
+        const KIB: usize = 1024;
+        const MIB: u32 = 1024 * 1024;
+        // What Linux says when 4 MiB were granted, and by default.
+        for (buffer_bytes, here, near) in [
+            (None, 8 * MIB, 8 * MIB),
+            (Some(8192 * KIB), 2 * MIB, 2 * MIB),
+            (Some(208 * KIB), 64 * 1024, MIB),
+        ] {
+            assert_eq!(Distance::Here.stream_window_bytes(buffer_bytes), here);
+            assert_eq!(Distance::Near.stream_window_bytes(buffer_bytes), near);
+            assert_eq!(Distance::Far.stream_window_bytes(buffer_bytes), 16 * MIB);
+        }
+    }
+
+    #[test]
+    fn how_far_a_peer_is_follows_from_its_address() {
+        for (ip, distance) in [
+            ("127.0.0.1", Distance::Here),
+            ("::ffff:127.0.0.9", Distance::Here),
+            ("::1", Distance::Here),
+            ("10.1.2.3", Distance::Near),
+            ("fd00::1", Distance::Near),
+            ("fe80::1", Distance::Near),
+            ("203.0.113.7", Distance::Far),
+            ("2001:db8::1", Distance::Far),
+        ] {
+            assert_eq!(Distance::to(ip.parse().unwrap()), distance, "{ip}");
         }
     }
 }

@@ -6,8 +6,9 @@
 use std::fmt::Debug;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use quinn::udp::UdpSocketState;
 use quinn::{AsyncUdpSocket, Runtime, TokioRuntime};
 use socket2::{Domain, Protocol, Socket, Type};
 use tracing::{debug, warn};
@@ -20,11 +21,30 @@ pub trait Network: Debug + Send + Sync + 'static {
     /// Whatever the operating system says: the address is taken, the family is not there, the right is missing.
     fn bind(&self, addr: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>>;
 
+    /// The same, with what is known of the socket.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    fn open(&self, addr: SocketAddr) -> io::Result<Bound> {
+        Ok(Bound { socket: self.bind(addr)?, twin: None, receive_buffer_bytes: None })
+    }
+
     /// Whether time on this network is virtual. Work is then kept on the runtime's own thread, since a virtual clock
     /// runs on while another thread works.
     fn is_simulated(&self) -> bool {
         false
     }
+}
+
+/// A socket, and what is known of it.
+#[derive(Debug)]
+pub struct Bound {
+    /// For quinn.
+    pub socket: Arc<dyn AsyncUdpSocket>,
+    /// The same socket once more, where it is the operating system's: to look whether a packet is there.
+    pub twin: Option<UdpSocket>,
+    /// What the kernel keeps for it until it is read, in bytes as the kernel counts them; `None` where there is no kernel.
+    pub receive_buffer_bytes: Option<usize>,
 }
 
 /// The size that is asked for each socket buffer, in bytes, in each direction. The kernel grants what it likes, up to
@@ -40,9 +60,16 @@ pub struct UdpNetwork;
 
 impl Network for UdpNetwork {
     fn bind(&self, addr: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        Ok(self.open(addr)?.socket)
+    }
+
+    fn open(&self, addr: SocketAddr) -> io::Result<Bound> {
         let (socket, granted) = bind_udp(addr)?;
         granted.log(addr);
-        TokioRuntime.wrap_udp_socket(socket)
+        // Without it nobody looks, and everything works.
+        let twin = socket.try_clone().ok();
+        let socket = TokioRuntime.wrap_udp_socket(socket)?;
+        Ok(Bound { socket, twin, receive_buffer_bytes: Some(granted.receive_bytes) })
     }
 }
 
@@ -72,7 +99,25 @@ impl GrantedBuffers {
     }
 }
 
+/// Keeps the kernel's receive offload switched on while this process lives.
+///
+/// Linux rewrites its own code when the first socket of a family asks for `UDP_GRO`, and when the last one is closed, and
+/// halts every processor for it, some hundred microseconds each time; and quinn-udp asks on an IPv6 socket of its own for
+/// every socket that it is given, and closes it again. These two are never bound, and hear nothing.
+fn keep_offload_on() {
+    static SOCKETS: OnceLock<[Option<Socket>; 2]> = OnceLock::new();
+    SOCKETS.get_or_init(|| {
+        [Domain::IPV4, Domain::IPV6].map(|family| {
+            let socket = Socket::new(family, Type::DGRAM, Some(Protocol::UDP)).ok()?;
+            // Asks for it, like for the sockets that are used.
+            UdpSocketState::new((&socket).into()).ok()?;
+            Some(socket)
+        })
+    });
+}
+
 fn bind_udp(addr: SocketAddr) -> io::Result<(UdpSocket, GrantedBuffers)> {
+    keep_offload_on();
     let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
     if addr.is_ipv6() {
         // The unspecified address serves both families, as operators who bind `::` expect; a particular one its own.

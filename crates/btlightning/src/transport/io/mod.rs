@@ -1,13 +1,14 @@
 //! Which threads move packets.
 //!
-//! A wake-up across processors takes longer than all else that a small request needs. So everything that a connection does
-//! happens on one thread: packets, streams, frames, and handlers that are quick. That thread is an [`IoThread`] of this
-//! package's own, or the caller's, where the caller has only one.
+//! A wake-up across processors takes longer than all else that a small request needs. So an exchange stays where it is. A
+//! server's connections live on an [`IoThread`] of this package's own, with packets, streams, frames, and handlers that are
+//! quick; a client's live where its calls are made, on the [runtime of the program](program).
 
 mod errands;
 mod inbox;
 mod polling;
 mod pool;
+mod program;
 mod socket;
 mod task;
 mod thread;
@@ -18,17 +19,18 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use quinn::AsyncUdpSocket;
-use tokio::runtime::{Handle, RuntimeFlavor};
+use quinn::{AsyncUdpSocket, TokioRuntime};
+use tokio::runtime::Handle;
 
 pub(crate) use self::errands::Errand;
 pub(crate) use self::inbox::Job;
 pub(crate) use self::pool::Side;
 use self::pool::Threads;
-use self::socket::NotedSocket;
+use self::program::{Expected, Program};
+use self::socket::{NotedSocket, Notes};
 pub(crate) use self::task::Task;
 pub(crate) use self::thread::IoThread;
-use super::network::Network;
+use super::network::{Bound, Network};
 use crate::error::{LightningError, Result};
 use crate::limits::require;
 
@@ -39,7 +41,7 @@ const OWN_THREADS_MAX: usize = 64;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IoThreads {
-    /// [`Shared`](Self::Shared); but a client on a current-thread runtime uses [`Current`](Self::Current). The default.
+    /// A client uses [`Current`](Self::Current), a server [`Shared`](Self::Shared). The default.
     #[default]
     Auto,
     /// A thread that all clients of the process share, and another one that all servers share. They are started when
@@ -48,9 +50,9 @@ pub enum IoThreads {
     Shared,
     /// As many threads of its own, from 1 to 64. The socket is read by the first; connections are spread over all.
     Own(usize),
-    /// The tokio runtime that the client is opened on, or the server started on. With a current-thread runtime nothing
-    /// ever waits for another thread, which is the fastest there is; with a multi-thread runtime it is slower than
-    /// threads apart from it.
+    /// The tokio runtime that the client is opened on, or the server started on. For a client, nothing has to wait for
+    /// another thread then; for a server it is slower than a thread apart. Packets wait for tasks of the program that
+    /// keep the runtime's threads busy: a program that computes on them is better off with one of the others.
     Current,
 }
 
@@ -68,12 +70,11 @@ impl IoThreads {
     /// `Config` when the operating system gives no thread.
     pub(crate) fn open(self, side: Side, network: &dyn Network) -> Result<Io> {
         let current = Handle::current();
-        let is_single = current.runtime_flavor() == RuntimeFlavor::CurrentThread;
         let threads = match self {
             // Virtual time belongs to the runtime of whoever has stopped the clock.
-            _ if network.is_simulated() => return Ok(Io::Current(current)),
-            Self::Current => return Ok(Io::Current(current)),
-            Self::Auto if side == Side::Client && is_single => return Ok(Io::Current(current)),
+            _ if network.is_simulated() => return Ok(Io::Current(Program::new(current, side))),
+            Self::Current => return Ok(Io::Current(Program::new(current, side))),
+            Self::Auto if side == Side::Client => return Ok(Io::Current(Program::new(current, side))),
             Self::Auto | Self::Shared => Threads::shared(side),
             Self::Own(count) => Threads::start(side, count),
         };
@@ -86,7 +87,7 @@ impl IoThreads {
 #[derive(Debug, Clone)]
 pub(crate) enum Io {
     /// On a runtime of the program's.
-    Current(Handle),
+    Current(Program),
     /// On threads apart from it.
     Threads(Arc<Threads>),
 }
@@ -94,7 +95,7 @@ pub(crate) enum Io {
 /// Where one connection lives.
 #[derive(Debug, Clone)]
 pub(crate) enum Lane {
-    Current(Handle),
+    Current(Program),
     Thread(IoThread),
 }
 
@@ -102,7 +103,7 @@ impl Io {
     /// The runtime that reads the socket.
     pub(crate) fn handle(&self) -> &Handle {
         match self {
-            Self::Current(handle) => handle,
+            Self::Current(program) => program.handle(),
             Self::Threads(threads) => threads.first().handle(),
         }
     }
@@ -110,25 +111,31 @@ impl Io {
     /// Where the next connection is to live.
     pub(crate) fn next_lane(&self) -> Lane {
         match self {
-            Self::Current(handle) => Lane::Current(handle.clone()),
+            Self::Current(program) => Lane::Current(program.clone()),
             Self::Threads(threads) => Lane::Thread(threads.next().clone()),
         }
     }
 
     /// Binds a socket that is read where [`handle`](Self::handle) says.
-    pub(crate) fn bind(
-        &self,
-        network: &dyn Network,
-        addr: SocketAddr,
-    ) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+    pub(crate) fn bind(&self, network: &dyn Network, addr: SocketAddr) -> io::Result<Opened> {
         let _context = self.handle().enter();
-        let socket = network.bind(addr)?;
-        let thread = match self {
-            Self::Current(_) => None,
-            Self::Threads(threads) => Some(threads.first().clone()),
-        };
-        Ok(Arc::new(NotedSocket::new(socket, thread)))
+        match self {
+            Self::Threads(threads) => {
+                let Bound { socket, receive_buffer_bytes, .. } = network.open(addr)?;
+                let socket = NotedSocket::new(socket, Notes::Thread(threads.first().clone()));
+                Ok(Opened { socket: Arc::new(socket), runtime: Arc::new(TokioRuntime), receive_buffer_bytes })
+            }
+            Self::Current(program) => program.bind(network, addr),
+        }
     }
+}
+
+/// A socket, and what drives its connections.
+pub(crate) struct Opened {
+    pub(crate) socket: Arc<dyn AsyncUdpSocket>,
+    pub(crate) runtime: Arc<dyn quinn::Runtime>,
+    /// See [`Bound::receive_buffer_bytes`].
+    pub(crate) receive_buffer_bytes: Option<usize>,
 }
 
 impl Lane {
@@ -140,10 +147,18 @@ impl Lane {
         }
     }
 
+    /// Notes that a call waits for an answer, until the guard is dropped.
+    pub(crate) fn expect(&self) -> Option<Expected<'_>> {
+        match self {
+            Self::Current(program) => Some(program.expect()),
+            Self::Thread(_) => None,
+        }
+    }
+
     /// Begins a task.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         match self {
-            Self::Current(handle) => drop(handle.spawn(task)),
+            Self::Current(program) => drop(program.handle().spawn(task)),
             Self::Thread(thread) => thread.run(move || drop(tokio::spawn(task))),
         }
     }

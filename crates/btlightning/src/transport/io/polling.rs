@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 /// How long after the last packet or job a thread polls on. About what waking it would take.
-const POLL_FOR: Duration = Duration::from_micros(50);
+pub(super) const POLL_FOR: Duration = Duration::from_micros(50);
 
 /// What a success or a failure counts in the share of successes.
 const WEIGHT: f32 = 1.0 / 8.0;
@@ -26,13 +26,43 @@ pub(super) enum Next {
     Park,
 }
 
+/// Whether polling has been worth its while of late.
 #[derive(Debug)]
-pub(super) struct Polling {
-    is_allowed: bool,
+pub(super) struct Score {
     /// The share of pauses that ended while they were polled through, of late.
     share: f32,
     /// The pauses that were not polled through since one was.
     skipped: u32,
+}
+
+impl Default for Score {
+    fn default() -> Self {
+        Self { share: 0.5, skipped: 0 }
+    }
+}
+
+impl Score {
+    /// Whether the next pause is to be polled through.
+    pub(super) fn is_worthwhile(&self) -> bool {
+        self.share >= SHARE_LEAST || self.skipped >= TRY_EVERY
+    }
+
+    /// Notes a pause that was not polled through.
+    pub(super) fn skip(&mut self) {
+        self.skipped += 1;
+    }
+
+    /// Notes a pause that was polled through, and whether something came in it.
+    pub(super) fn note(&mut self, has_come: bool) {
+        self.skipped = 0;
+        self.share += (f32::from(u8::from(has_come)) - self.share) * WEIGHT;
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Polling {
+    is_allowed: bool,
+    score: Score,
     /// When the pause after what came last is given up.
     until: Option<Instant>,
     /// Whether that pause has begun.
@@ -42,7 +72,7 @@ pub(super) struct Polling {
 impl Polling {
     /// For a thread that has a processor of its own, or has not.
     pub(super) fn new(is_allowed: bool) -> Self {
-        Self { is_allowed, share: 0.5, skipped: 0, until: None, has_paused: false }
+        Self { is_allowed, score: Score::default(), until: None, has_paused: false }
     }
 
     /// What to do at `now`; `is_busy` if there was something to do since the last time.
@@ -52,13 +82,13 @@ impl Polling {
         }
         if is_busy {
             if std::mem::take(&mut self.has_paused) {
-                self.score(1.0);
+                self.score.note(true);
             }
             self.until = Some(now + POLL_FOR);
             return Next::Poll;
         }
         match self.until {
-            Some(until) if now < until && self.is_worthwhile() => {
+            Some(until) if now < until && self.score.is_worthwhile() => {
                 self.has_paused = true;
                 Next::Poll
             }
@@ -70,22 +100,13 @@ impl Polling {
         }
     }
 
-    fn is_worthwhile(&self) -> bool {
-        self.share >= SHARE_LEAST || self.skipped >= TRY_EVERY
-    }
-
     fn note_park(&mut self) {
         self.until = None;
         if std::mem::take(&mut self.has_paused) {
-            self.skipped = 0;
-            self.score(0.0);
+            self.score.note(false);
         } else {
-            self.skipped += 1;
+            self.score.skip();
         }
-    }
-
-    fn score(&mut self, outcome: f32) {
-        self.share += (outcome - self.share) * WEIGHT;
     }
 }
 

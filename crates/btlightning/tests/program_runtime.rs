@@ -1,0 +1,139 @@
+//! The packets of a client on the program's runtime: how often it sends, and what it is sent.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod common;
+
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use btlightning::server::{Handler, Response};
+use btlightning::transport::network::{Network, UdpNetwork};
+use btlightning::{LightningClient, LightningClientConfig, QuicAxonInfo, Sr25519Signer};
+use common::{Gate, Miner, data, within};
+use quinn::udp::{RecvMeta, Transmit};
+use quinn::{AsyncUdpSocket, UdpPoller};
+
+const CALLS: usize = 32;
+
+/// The operating system's network, with what passes through it counted.
+#[derive(Debug, Default, Clone)]
+struct Counted(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// How often something was given to the socket to send.
+    sends: AtomicUsize,
+    /// The Retry packets that came.
+    retries: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct CountedSocket {
+    socket: Arc<dyn AsyncUdpSocket>,
+    counts: Arc<Counts>,
+}
+
+/// The first four bits of a Retry packet of QUIC version 1 (RFC 9000, section 17.2.5).
+const RETRY: u8 = 0xF0;
+
+impl Network for Counted {
+    fn bind(&self, addr: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        Ok(Arc::new(CountedSocket { socket: UdpNetwork.bind(addr)?, counts: self.0.clone() }))
+    }
+}
+
+impl AsyncUdpSocket for CountedSocket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        self.socket.clone().create_io_poller()
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        self.counts.sends.fetch_add(1, Ordering::SeqCst);
+        self.socket.try_send(transmit)
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let received = self.socket.poll_recv(cx, bufs, meta);
+        if let Poll::Ready(Ok(count)) = received {
+            let first_bytes = bufs.iter().take(count).map(|buf| buf[0]);
+            let retries = first_bytes.filter(|byte| byte & 0xF0 == RETRY).count();
+            self.counts.retries.fetch_add(retries, Ordering::SeqCst);
+        }
+        received
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.socket.max_transmit_segments()
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        self.socket.max_receive_segments()
+    }
+}
+
+/// A client that is connected to `miner`.
+async fn client_of(miner: &Miner) -> (LightningClient, QuicAxonInfo, Arc<Counts>) {
+    let network = Counted::default();
+    let counts = network.0.clone();
+    let signer = Sr25519Signer::from_seed([7; 32]);
+    let hotkey = signer.hotkey().to_string();
+    let mut client =
+        LightningClient::with_network(hotkey, LightningClientConfig::default(), Arc::new(network)).unwrap();
+    client.set_signer(Box::new(signer));
+    let (ip, port) = (miner.addr.ip().to_string(), miner.addr.port());
+    let axon = QuicAxonInfo::new(common::hotkey("miner").to_string(), ip, port, 4);
+    client.initialize_connections(vec![axon.clone()]).await.unwrap();
+    (client, axon, counts)
+}
+
+/// With one worker: tasks that another one could take would run at any time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn calls_that_are_made_together_are_sent_together() {
+    let miner = Miner::start().await;
+    let gate = Gate::new();
+    let waiting = gate.clone();
+    miner.server.register(
+        "wait",
+        Handler::unary(move |_| {
+            let gate = waiting.clone();
+            async move {
+                gate.pass().await;
+                Response::from_map(&data([]))
+            }
+        }),
+    );
+    let (client, axon, counts) = client_of(&miner).await;
+    let client = Arc::new(client);
+
+    let before = counts.sends.load(Ordering::SeqCst);
+    // The test's own task is not a worker's; this one is, and makes all calls before any of them is polled.
+    let calls = tokio::spawn(async move {
+        let call = |_| {
+            let (client, axon) = (client.clone(), axon.clone());
+            tokio::spawn(
+                async move { client.call::<_, common::Data>(&axon, "wait", &data([])).await.unwrap() },
+            )
+        };
+        (0..CALLS).map(call).collect::<Vec<_>>()
+    });
+    gate.begun_are(CALLS).await;
+    let sent = counts.sends.load(Ordering::SeqCst) - before;
+    gate.open();
+    for call in within("the calls", calls).await.unwrap() {
+        within("a call", call).await.unwrap();
+    }
+    assert!(sent < CALLS / 2, "{CALLS} calls took {sent} sends");
+}
