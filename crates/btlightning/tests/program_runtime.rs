@@ -137,3 +137,16 @@ async fn calls_that_are_made_together_are_sent_together() {
     }
     assert!(sent < CALLS / 2, "{CALLS} calls took {sent} sends");
 }
+
+#[tokio::test]
+async fn who_comes_back_is_not_asked_to_show_its_address_again() {
+    let miner = Miner::start().await;
+    miner.server.register("echo", Handler::blocking(|call| Response::from_map(&call.to_map()?)));
+    let (client, axon, counts) = client_of(&miner).await;
+    for _ in 0..3 {
+        let answered = client.call::<_, common::Data>(&axon, "echo", &data([])).await;
+        answered.unwrap();
+        assert_eq!(counts.retries.load(Ordering::SeqCst), 1);
+        client.update_miner_registry(vec![]).await.unwrap();
+    }
+}
