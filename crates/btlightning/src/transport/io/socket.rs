@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use quinn::udp::{BATCH_SIZE, RecvMeta, Transmit};
+use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 
 use super::program::Traffic;
@@ -15,9 +15,6 @@ use crate::transport::endpoint::PACKET_BYTES_MAX;
 
 /// The longest UDP message, in bytes, rounded up.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
-
-/// From this size on, in bytes, glibc always takes memory from the system (`M_MMAP_THRESHOLD`, mallopt(3)).
-const UNTOUCHED_BYTES_LEAST: usize = 33 * 1024 * 1024;
 
 #[derive(Debug)]
 pub(super) struct NotedSocket {
@@ -74,17 +71,10 @@ impl AsyncUdpSocket for NotedSocket {
         self.socket.max_transmit_segments()
     }
 
-    /// quinn makes room for this many packets of the largest size in each of the 32 messages that it receives at once. A
-    /// message of UDP has room for ten of them, and that is what is used; but an allocator fills what it has to clear with
-    /// zeros, two megabytes for each endpoint, unless it takes it from the system, which has it cleared when it is touched.
+    /// quinn makes room for this many packets of the largest size in each message that it receives, times 32; a message
+    /// of UDP has no room for more than these, however small they are.
     fn max_receive_segments(&self) -> usize {
-        let packet_bytes = usize::from(PACKET_BYTES_MAX);
-        let buffer_bytes =
-            if cfg!(target_pointer_width = "64") { UNTOUCHED_BYTES_LEAST } else { MESSAGE_BYTES_MAX };
-        self.socket
-            .max_receive_segments()
-            .min(MESSAGE_BYTES_MAX.div_ceil(packet_bytes))
-            .max(buffer_bytes.div_ceil(packet_bytes * BATCH_SIZE))
+        self.socket.max_receive_segments().min(MESSAGE_BYTES_MAX.div_ceil(usize::from(PACKET_BYTES_MAX)))
     }
 
     fn may_fragment(&self) -> bool {
