@@ -1,7 +1,7 @@
-//! A call that waits for the thread that its connection lives on.
+//! A call that waits for the thread that its connection lives on, where that is not the thread it is made on.
 //!
-//! One allocation is all that goes between the two threads, and the caller's thread, which made it, frees it: memory that
-//! one thread takes and another gives back has both wait for the allocator.
+//! The call itself is one allocation, which its caller's thread makes and frees; the exchange's task and the answer are made
+//! on the connection's thread.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
