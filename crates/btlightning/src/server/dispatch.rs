@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, warn};
 
 use super::call::{Call, Caller, Response};
 use super::directory::InFlight;
-use super::habits::Habits;
 use super::handler::{Handler, HandlerError};
 use super::handlers::Entry;
 use super::intake::{Share, Taken};
@@ -16,7 +14,7 @@ use super::panics::{HANDLER_WORDS_BYTES_MAX, Panicked};
 use super::session::Session;
 use super::stream::{fail, failure_frame, refuse_unread, send_last};
 use super::streaming;
-use super::work::{self, Ended, First};
+use super::work::{self, Ended, Work};
 use crate::Hotkey;
 use crate::transport::close::{printable, printable_within};
 use crate::transport::frame_io::{FrameReader, FrameSender, Outgoing};
@@ -47,11 +45,7 @@ pub(super) async fn serve(
 /// A request of which nothing but the handler's work is left to do.
 pub(super) struct Asked {
     pub(super) request: Request,
-    pub(super) handler: Handler,
-    pub(super) habits: Arc<Habits>,
-    pub(super) call: Call,
-    /// The program's runtime.
-    program: Handle,
+    pub(super) work: Work,
 }
 
 /// What is known of a request besides its payload.
@@ -61,23 +55,6 @@ pub(super) struct Request {
     pub(super) deadline: Instant,
     /// The connection is not idle while there is one of these.
     _in_flight: Arc<InFlight>,
-}
-
-impl Asked {
-    /// Whether the handler belongs on the I/O thread, and is likely to be done at once.
-    pub(super) fn is_quick(&self) -> bool {
-        let is_whole = match &self.handler {
-            Handler::Unary(handler) => !handler.stays_on_io_thread(),
-            Handler::Blocking(_) => true,
-            Handler::Streaming(_) => false,
-        };
-        is_whole && self.habits.with(self.call.payload().len()).is_quick()
-    }
-
-    /// Begins it on this thread, outside of any runtime.
-    pub(super) fn begin_here(self) -> First {
-        work::begin_here(&self.handler, &self.habits, self.call, &self.program)
-    }
 }
 
 /// Finds out what a request asks for. The other outcome is what the caller is to be told.
@@ -106,21 +83,17 @@ pub(super) fn ask(session: &Session, hotkey: Hotkey, taken: Taken) -> Result<Ask
     let program = session.running.program.clone();
     Ok(Asked {
         request: Request { name, deadline, _in_flight: Arc::new(session.activity.begin()) },
-        handler,
-        habits,
-        call,
-        program,
+        work: Work { handler, habits, call, program },
     })
 }
 
 /// Runs the handler and answers.
 pub(super) async fn answer(session: &Session, asked: Asked, sender: FrameSender) -> Option<FrameSender> {
-    let request = asked.request.clone();
-    if let Handler::Streaming(handler) = asked.handler {
-        return streaming::answer(session, &request.name, handler, asked.call, request.deadline, sender)
-            .await;
+    let Asked { request, work } = asked;
+    if let Handler::Streaming(handler) = work.handler {
+        return streaming::answer(session, &request.name, handler, work.call, request.deadline, sender).await;
     }
-    let outcome = outcome(request.deadline, &sender, work::once(session, asked)).await;
+    let outcome = outcome(request.deadline, &sender, work::once(session, work)).await;
     answer_once(session, &request.name, outcome, sender).await
 }
 

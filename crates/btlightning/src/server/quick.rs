@@ -15,7 +15,7 @@ use super::habits::Habits;
 use super::intake::{SMALL_BYTES, Share, Taken};
 use super::session::Session;
 use super::stream::{Begun, Opened, fail};
-use super::work::First;
+use super::work::{First, Place, Work};
 use crate::transport::frame_io::{FrameReader, FrameSender};
 use crate::transport::io::{Errand, IoThread, Lane, poll_now};
 use crate::wire::MessageType;
@@ -23,7 +23,7 @@ use crate::wire::MessageType;
 /// Begins to serve a stream. Hands out what is left to be done in a task.
 pub(super) fn begin(session: &Arc<Session>, send: SendStream, receive: RecvStream) -> Option<Begun> {
     let (sender, mut reader) = (FrameSender::new(send), FrameReader::new(receive));
-    let (Lane::Thread(thread), Some(hotkey)) = (&session.lane, session.proven()) else {
+    let (Lane::Thread(_), Some(hotkey)) = (&session.lane, session.proven()) else {
         return Some(Begun::Opened(Opened { reader, sender, header: None }));
     };
     let header = match poll_now(reader.header(session.shared.config.max_frame_payload_bytes)) {
@@ -48,11 +48,13 @@ pub(super) fn begin(session: &Arc<Session>, send: SendStream, receive: RecvStrea
     drop(reader);
     match dispatch::ask(session, *hotkey, Taken { payload, share: Share::none() }) {
         Err(words) => Some(Begun::Refused(words, sender)),
-        Ok(asked) if thread.takes_errands() && asked.is_quick() => {
-            Quick::begin(session, thread, asked, sender);
-            None
-        }
-        Ok(asked) => Some(Begun::Asked(asked, sender)),
+        Ok(asked) => match asked.work.place(&session.lane) {
+            Place::Errand(thread) => {
+                Quick::begin(session, thread, asked, sender);
+                None
+            }
+            Place::Here | Place::Away => Some(Begun::Asked(asked, sender)),
+        },
     }
 }
 
@@ -68,10 +70,9 @@ pub(super) struct Quick {
 }
 
 enum Stage {
-    Waiting(Asked, FrameSender),
+    Waiting(Work, FrameSender),
     Running(FrameSender),
     Ran(First, FrameSender),
-    Declined(Asked, FrameSender),
     /// The answer is somebody else's business, or nobody's.
     Over,
 }
@@ -79,13 +80,14 @@ enum Stage {
 impl Quick {
     fn begin(session: &Arc<Session>, thread: &IoThread, asked: Asked, sender: FrameSender) {
         session.late.begin_quick();
+        let Asked { request, work } = asked;
         thread.add_errand(Arc::new(Self {
             session: Arc::downgrade(session),
             thread: thread.clone(),
-            habits: asked.habits.clone(),
-            request: asked.request.clone(),
-            request_bytes: asked.call.payload().len(),
-            stage: Mutex::new(Stage::Waiting(asked, sender)),
+            habits: work.habits.clone(),
+            request,
+            request_bytes: work.call.payload().len(),
+            stage: Mutex::new(Stage::Waiting(work, sender)),
         }));
     }
 
@@ -127,17 +129,9 @@ impl Errand for Quick {
         if self.session.strong_count() == 0 {
             return drop(self.take());
         }
-        let (asked, sender) = match self.take() {
-            Stage::Waiting(asked, sender) => (asked, sender),
-            _ => return,
-        };
-        // It may have hung since it was sent here.
-        if !asked.is_quick() {
-            *self.stage() = Stage::Declined(asked, sender);
-            return;
-        }
+        let Stage::Waiting(work, sender) = self.take() else { return };
         *self.stage() = Stage::Running(sender);
-        let first = asked.begin_here();
+        let first = work.begin_here();
         let mut stage = self.stage();
         match std::mem::replace(&mut *stage, Stage::Over) {
             Stage::Running(sender) => *stage = Stage::Ran(first, sender),
@@ -166,10 +160,12 @@ impl Errand for Quick {
                 })
             }
             Stage::Ran(First::Goes(task), sender) => Some(Begun::Working(task, self.request.clone(), sender)),
-            Stage::Declined(asked, sender) => Some(Begun::Asked(asked, sender)),
+            Stage::Ran(First::Declined(work), sender) => {
+                Some(Begun::Asked(Asked { request: self.request.clone(), work }, sender))
+            }
             // It was given up, and counted then.
             Stage::Over => return,
-            Stage::Waiting(..) | Stage::Running(_) | Stage::Ran(First::Declined(_), _) => None,
+            Stage::Waiting(..) | Stage::Running(_) => None,
         };
         session.late.end_quick(rest);
     }
