@@ -6,10 +6,12 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use tracing::error;
+
+use super::lock;
 
 /// Something to be done.
 pub(crate) trait Errand: Send + Sync {
@@ -179,8 +181,4 @@ impl<T> Drop for Outcome<T> {
         // Dropped with the lock free again: it is somebody else's code.
         drop(left);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -15,7 +15,7 @@ mod thread;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use quinn::AsyncUdpSocket;
@@ -152,4 +152,9 @@ impl Lane {
 /// Polls once. Nobody is woken for what is not ready: the future is dropped then, or polled again later.
 pub(crate) fn poll_now<F: Future>(future: F) -> Poll<F::Output> {
     pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Locks, after a panic as well: it leaves nothing half done behind the locks of these modules.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,7 +8,7 @@
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use tracing::{debug, error};
 
 use super::errands::{Errand, Errands, Outcome, Slot};
 use super::inbox::{Entry, Inbox, Job};
+use super::lock;
 use super::polling::{Next, Polling};
 
 /// How often the stand-in looks whether an errand hangs.
@@ -366,8 +367,4 @@ fn stand_in_for(shared: Arc<Shared>, runtime: Arc<Runtime>) {
             idle_looks = 0;
         }
     }
-}
-
-fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
