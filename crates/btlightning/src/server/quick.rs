@@ -94,7 +94,7 @@ impl Quick {
     /// Waits, for a handler that hangs, until its time is up or the caller is gone. Ends at once if it was done meanwhile.
     /// Dropped, it lets go of the stream.
     pub(super) async fn watch(self: Arc<Self>, session: &Session) -> Option<FrameSender> {
-        let hanging = Hanging(&self);
+        let _given_up = GivenUp(&self);
         let settled = match &*self.stage() {
             Stage::Running(sender) => sender.settled(),
             _ => return None,
@@ -104,7 +104,7 @@ impl Quick {
             () = settled => Outcome::CallerGone,
             () = sleep_until(self.request.deadline) => Outcome::TimedOut,
         };
-        let sender = hanging.take()?;
+        let sender = self.give_up()?;
         // What the handler still does is nobody's business any more.
         session.late.end_quick(None);
         dispatch::log_failure::<()>(session, &self.request.name, &outcome);
@@ -122,6 +122,18 @@ impl Quick {
     fn take(&self) -> Stage {
         std::mem::replace(&mut *self.stage(), Stage::Over)
     }
+
+    /// The stream of a handler that hangs; none if it is done.
+    fn give_up(&self) -> Option<FrameSender> {
+        let mut stage = self.stage();
+        match std::mem::replace(&mut *stage, Stage::Over) {
+            Stage::Running(sender) => Some(sender),
+            done => {
+                *stage = done;
+                None
+            }
+        }
+    }
 }
 
 impl Errand for Quick {
@@ -135,6 +147,7 @@ impl Errand for Quick {
         let mut stage = self.stage();
         match std::mem::replace(&mut *stage, Stage::Over) {
             Stage::Running(sender) => *stage = Stage::Ran(first, sender),
+            // It was given up. What came of it is dropped with the lock free again: it is somebody else's code.
             _ => drop(stage),
         }
     }
@@ -175,32 +188,16 @@ impl Errand for Quick {
         let thread = self.thread.clone();
         thread.run(move || match self.session.upgrade() {
             Some(session) => session.late.add(Begun::Overdue(self)),
-            None => drop(Hanging(&self).take()),
+            None => drop(self.give_up()),
         });
     }
 }
 
-/// A handler that hangs, and its stream.
-struct Hanging<'a>(&'a Quick);
+/// Gives a handler that hangs up when it is dropped.
+struct GivenUp<'a>(&'a Quick);
 
-impl Hanging<'_> {
-    /// The stream, unless the handler is done.
-    fn take(&self) -> Option<FrameSender> {
-        let mut stage = self.0.stage();
-        if !matches!(*stage, Stage::Running(_)) {
-            return None;
-        }
-        match std::mem::replace(&mut *stage, Stage::Over) {
-            Stage::Running(sender) => Some(sender),
-            _ => None,
-        }
-    }
-}
-
-impl Drop for Hanging<'_> {
+impl Drop for GivenUp<'_> {
     fn drop(&mut self) {
-        if let Some(sender) = self.take() {
-            drop(sender);
-        }
+        drop(self.0.give_up());
     }
 }
