@@ -19,7 +19,13 @@ use crate::Hotkey;
 use crate::transport::close::{printable, printable_within};
 use crate::transport::frame_io::{FrameReader, FrameSender, Outgoing};
 use crate::transport::io::Task;
-use crate::wire::{DecodeError, FrameError, FrameHeader, MessageType, RequestEnvelope, ScanLimits};
+use crate::wire::{
+    DecodeError, FrameError, FrameHeader, MessageType, RequestEnvelope, SYNAPSE_TYPE_BYTES_MAX, ScanLimits,
+};
+
+/// Payloads up to this size, in bytes, are parsed where they arrived: 1 MiB of data, and its envelope. Larger ones can be
+/// made of so many values that packets would wait for milliseconds.
+const PARSED_HERE_BYTES_MAX: usize = 1024 * 1024 + SYNAPSE_TYPE_BYTES_MAX;
 
 /// Serves one request of a validator, of which the header was read.
 pub(super) async fn serve(
@@ -36,7 +42,26 @@ pub(super) async fn serve(
     let taken = session.intake.payload(&mut reader, header).await?;
     // Whatever follows the request is not wanted.
     drop(reader);
-    match ask(session, hotkey, taken) {
+    let asked = if taken.payload.len() <= PARSED_HERE_BYTES_MAX {
+        ask(session, hotkey, taken)
+    } else {
+        let received_at = Instant::now();
+        let deadline = received_at + session.shared.config.handler_timeout();
+        let parsing = Task::from(session.running.program.spawn_blocking(move || parse(taken)));
+        tokio::select! {
+            biased;
+            // It fails when the program's runtime ends.
+            parsed = parsing => ask_parsed(session, hotkey, received_at, parsed.ok()?),
+            () = sender.settled() => return None,
+            () = sleep_until(deadline) => {
+                session.shared.hush.requests.line(|more| {
+                    warn!("No blocking thread was free in time to parse a request of {hotkey}{more}");
+                });
+                Err("handler timed out")
+            }
+        }
+    };
+    match asked {
         Ok(asked) => answer(session, asked, sender).await,
         Err(words) => fail(session, sender, words).await,
     }
@@ -59,9 +84,17 @@ pub(super) struct Request {
 
 /// Finds out what a request asks for. The other outcome is what the caller is to be told.
 pub(super) fn ask(session: &Session, hotkey: Hotkey, taken: Taken) -> Result<Asked, &'static str> {
+    ask_parsed(session, hotkey, Instant::now(), parse(taken))
+}
+
+fn ask_parsed(
+    session: &Session,
+    hotkey: Hotkey,
+    received_at: Instant,
+    parsed: Result<(RequestEnvelope, Share), DecodeError>,
+) -> Result<Asked, &'static str> {
     let shared = &session.shared;
-    let received_at = Instant::now();
-    let (request, share) = parse(taken).map_err(|error| {
+    let (request, share) = parsed.map_err(|error| {
         shared.hush.requests.line(|more| {
             let why = printable(error.to_string().as_bytes());
             warn!("Failed to parse synapse packet of {hotkey}: {why}{more}");
