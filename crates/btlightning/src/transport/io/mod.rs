@@ -36,6 +36,9 @@ use crate::limits::require;
 const OWN_THREADS_MAX: usize = 64;
 
 /// Which threads move the packets of a client or a server.
+///
+/// A thread that has run a [handler](crate::server::Handler) has another one beside it from then on, which sleeps, but for
+/// a look every 5 ms while handlers run, and takes over if one of them hangs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IoThreads {
@@ -46,7 +49,8 @@ pub enum IoThreads {
     /// they are first needed, and end when nobody has them any more. Enough for some hundred thousand small requests a
     /// second.
     Shared,
-    /// As many threads of its own, from 1 to 64. The socket is read by the first; connections are spread over all.
+    /// As many threads of its own, from 1 to 64. The socket is read by the first, which wakes the others for their packets;
+    /// connections are spread over all.
     Own(usize),
     /// The tokio runtime that the client is opened on, or the server started on. With a current-thread runtime nothing
     /// ever waits for another thread, which is the fastest there is; with a multi-thread runtime it is slower than
