@@ -3,13 +3,14 @@
 
 mod common;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use btlightning::server::{Handler, Response};
+use btlightning::server::{Call, Handler, Response};
 use btlightning::{IoThreads, LightningServerConfig};
 use common::{Door, Miner, Raw, config, data, request, within};
-use tokio::runtime::Handle;
+use rmpv::Value;
+use tokio::runtime::{Builder, Handle};
 
 /// The names of the threads that a handler ran on.
 #[derive(Clone, Default)]
@@ -145,6 +146,27 @@ async fn handlers_find_the_programs_runtime_wherever_they_run() {
             raw.answer(name, &data([])).await;
         }
     }
+}
+
+#[test]
+fn a_large_request_is_parsed_where_no_packet_waits_for_it() {
+    // The one thread on which that is can be kept from it.
+    let program = Builder::new_multi_thread().worker_threads(1).max_blocking_threads(1).enable_all().build();
+    program.unwrap().block_on(async {
+        let miner = Miner::with(config().handler_timeout_secs(1), |_| {}).await;
+        let size =
+            |call: Call| async move { Response::from_map(&data([("bytes", call.payload().len().into())])) };
+        miner.server.register("size", Handler::unary(size));
+        let raw = Raw::authenticated(&miner, "alice").await;
+        let (small, large) = (Value::Binary(vec![7; 1 << 20]), Value::Binary(vec![7; 2 << 20]));
+        let (release, held) = mpsc::channel::<()>();
+        let held = tokio::task::spawn_blocking(move || held.recv());
+        assert_eq!(raw.failure("size", &data([("b", large.clone())])).await, "handler timed out");
+        assert_eq!(raw.answer("size", &data([("b", small)])).await, data([("bytes", 1_048_584.into())]));
+        drop(release);
+        within("the thread", held).await.unwrap().unwrap_err();
+        assert_eq!(raw.answer("size", &data([("b", large)])).await, data([("bytes", 2_097_160.into())]));
+    });
 }
 
 #[tokio::test]

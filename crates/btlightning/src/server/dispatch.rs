@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, warn};
 
 use super::call::{Call, Caller, Response};
 use super::directory::InFlight;
-use super::habits::Habits;
 use super::handler::{Handler, HandlerError};
 use super::handlers::Entry;
 use super::intake::{Share, Taken};
@@ -16,12 +14,18 @@ use super::panics::{HANDLER_WORDS_BYTES_MAX, Panicked};
 use super::session::Session;
 use super::stream::{fail, failure_frame, refuse_unread, send_last};
 use super::streaming;
-use super::work::{self, Ended, First};
+use super::work::{self, Ended, Work};
 use crate::Hotkey;
 use crate::transport::close::{printable, printable_within};
 use crate::transport::frame_io::{FrameReader, FrameSender, Outgoing};
 use crate::transport::io::Task;
-use crate::wire::{DecodeError, FrameError, FrameHeader, MessageType, RequestEnvelope, ScanLimits};
+use crate::wire::{
+    DecodeError, FrameError, FrameHeader, MessageType, RequestEnvelope, SYNAPSE_TYPE_BYTES_MAX, ScanLimits,
+};
+
+/// Payloads up to this size, in bytes, are parsed where they arrived: 1 MiB of data, and its envelope. Larger ones can be
+/// made of so many values that packets would wait for milliseconds.
+const PARSED_HERE_BYTES_MAX: usize = 1024 * 1024 + SYNAPSE_TYPE_BYTES_MAX;
 
 /// Serves one request of a validator, of which the header was read.
 pub(super) async fn serve(
@@ -38,7 +42,26 @@ pub(super) async fn serve(
     let taken = session.intake.payload(&mut reader, header).await?;
     // Whatever follows the request is not wanted.
     drop(reader);
-    match ask(session, hotkey, taken) {
+    let asked = if taken.payload.len() <= PARSED_HERE_BYTES_MAX {
+        ask(session, hotkey, taken)
+    } else {
+        let received_at = Instant::now();
+        let deadline = received_at + session.shared.config.handler_timeout();
+        let parsing = Task::from(session.running.program.spawn_blocking(move || parse(taken)));
+        tokio::select! {
+            biased;
+            // It fails when the program's runtime ends.
+            parsed = parsing => ask_parsed(session, hotkey, received_at, parsed.ok()?),
+            () = sender.settled() => return None,
+            () = sleep_until(deadline) => {
+                session.shared.hush.requests.line(|more| {
+                    warn!("No blocking thread was free in time to parse a request of {hotkey}{more}");
+                });
+                Err("handler timed out")
+            }
+        }
+    };
+    match asked {
         Ok(asked) => answer(session, asked, sender).await,
         Err(words) => fail(session, sender, words).await,
     }
@@ -47,11 +70,7 @@ pub(super) async fn serve(
 /// A request of which nothing but the handler's work is left to do.
 pub(super) struct Asked {
     pub(super) request: Request,
-    pub(super) handler: Handler,
-    pub(super) habits: Arc<Habits>,
-    pub(super) call: Call,
-    /// The program's runtime.
-    program: Handle,
+    pub(super) work: Work,
 }
 
 /// What is known of a request besides its payload.
@@ -63,28 +82,19 @@ pub(super) struct Request {
     _in_flight: Arc<InFlight>,
 }
 
-impl Asked {
-    /// Whether the handler belongs on the I/O thread, and is likely to be done at once.
-    pub(super) fn is_quick(&self) -> bool {
-        let is_whole = match &self.handler {
-            Handler::Unary(handler) => !handler.stays_on_io_thread(),
-            Handler::Blocking(_) => true,
-            Handler::Streaming(_) => false,
-        };
-        is_whole && self.habits.with(self.call.payload().len()).is_quick()
-    }
-
-    /// Begins it on this thread, outside of any runtime.
-    pub(super) fn begin_here(self) -> First {
-        work::begin_here(&self.handler, &self.habits, self.call, &self.program)
-    }
-}
-
 /// Finds out what a request asks for. The other outcome is what the caller is to be told.
 pub(super) fn ask(session: &Session, hotkey: Hotkey, taken: Taken) -> Result<Asked, &'static str> {
+    ask_parsed(session, hotkey, Instant::now(), parse(taken))
+}
+
+fn ask_parsed(
+    session: &Session,
+    hotkey: Hotkey,
+    received_at: Instant,
+    parsed: Result<(RequestEnvelope, Share), DecodeError>,
+) -> Result<Asked, &'static str> {
     let shared = &session.shared;
-    let received_at = Instant::now();
-    let (request, share) = parse(taken).map_err(|error| {
+    let (request, share) = parsed.map_err(|error| {
         shared.hush.requests.line(|more| {
             let why = printable(error.to_string().as_bytes());
             warn!("Failed to parse synapse packet of {hotkey}: {why}{more}");
@@ -106,21 +116,17 @@ pub(super) fn ask(session: &Session, hotkey: Hotkey, taken: Taken) -> Result<Ask
     let program = session.running.program.clone();
     Ok(Asked {
         request: Request { name, deadline, _in_flight: Arc::new(session.activity.begin()) },
-        handler,
-        habits,
-        call,
-        program,
+        work: Work { handler, habits, call, program },
     })
 }
 
 /// Runs the handler and answers.
 pub(super) async fn answer(session: &Session, asked: Asked, sender: FrameSender) -> Option<FrameSender> {
-    let request = asked.request.clone();
-    if let Handler::Streaming(handler) = asked.handler {
-        return streaming::answer(session, &request.name, handler, asked.call, request.deadline, sender)
-            .await;
+    let Asked { request, work } = asked;
+    if let Handler::Streaming(handler) = work.handler {
+        return streaming::answer(session, &request.name, handler, work.call, request.deadline, sender).await;
     }
-    let outcome = outcome(request.deadline, &sender, work::once(session, asked)).await;
+    let outcome = outcome(request.deadline, &sender, work::once(session, work)).await;
     answer_once(session, &request.name, outcome, sender).await
 }
 

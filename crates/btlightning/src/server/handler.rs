@@ -13,18 +13,30 @@ use super::chunks::ChunkSender;
 
 /// Answers requests of one name. See [`LightningServer::register`](crate::LightningServer::register).
 ///
-/// Whatever the kind: a panic fails the one request, the caller's leaving ends the handler, and so does the
-/// `handler_timeout_secs` of the configuration.
+/// Whatever the kind: a panic fails the one request; and when the caller has left, or the `handler_timeout_secs` of the
+/// configuration are over, nobody waits for the handler any more.
+///
+/// # On the I/O thread
+/// A handler that answers once and is quick, less than 25 us on average, runs on the [I/O thread](crate::IoThreads) of the
+/// connection, outside of that thread's own runtime and in the context of the one that the server was started on. It may
+/// block there, and even hang: another thread then goes on with the packets, after 10 ms at most, and the handler runs
+/// elsewhere until it has been quick many times. It has the stack of that thread, 2 MiB unless the environment variable
+/// `RUST_MIN_STACK` says otherwise, whatever the program gives its own threads. And it is in no task of tokio's
+/// there: `tokio::task::try_id` finds none, and `tokio::task::id` panics. With [`IoThreads::Current`](crate::IoThreads::Current)
+/// there is no such thread.
 #[derive(Clone)]
 pub enum Handler {
     /// Answers once, asynchronously. Dropped at an await when the caller is gone or the time is up.
     ///
-    /// As long as its first poll is quick (some microseconds) it begins on the I/O thread; if it has to wait for
-    /// something, it goes on on the tokio runtime that the server was started on, in whose context it is from the first.
+    /// As long as its first poll is quick it begins [on the I/O thread](Self#on-the-io-thread); if it has to wait for
+    /// something, it goes on in a task of the tokio runtime that the server was started on.
     Unary(Arc<dyn UnaryHandler>),
-    /// Answers once, on a thread where it may block: a thread of the program's blocking pool, or, while it is quick (some
-    /// microseconds), the I/O thread, which goes on without it should it hang. The program's runtime is entered. It runs to its end even when nobody waits for it any more. At most
-    /// 448 run at once; the next one waits for its thread, within its own time.
+    /// Answers once, on a thread where it may block: [the I/O thread](Self#on-the-io-thread) while it is quick, else one of
+    /// the blocking pool of the tokio runtime that the server was started on. It runs to its end even when nobody waits for
+    /// it any more.
+    ///
+    /// At most 448 run in the pool at once; the next one waits for its thread, within its own time. Those on an I/O thread
+    /// are not counted: there is one at a time, beside those that hang. While 16 of these hang, the thread is given no more.
     Blocking(Arc<dyn BlockingHandler>),
     /// Answers in chunks, on the tokio runtime that the server was started on. Dropped as a unary handler is.
     Streaming(Arc<dyn StreamHandler>),

@@ -15,7 +15,7 @@ use super::habits::Habits;
 use super::intake::{SMALL_BYTES, Share, Taken};
 use super::session::Session;
 use super::stream::{Begun, Opened, fail};
-use super::work::First;
+use super::work::{First, Place, Work};
 use crate::transport::frame_io::{FrameReader, FrameSender};
 use crate::transport::io::{Errand, IoThread, Lane, poll_now};
 use crate::wire::MessageType;
@@ -23,7 +23,7 @@ use crate::wire::MessageType;
 /// Begins to serve a stream. Hands out what is left to be done in a task.
 pub(super) fn begin(session: &Arc<Session>, send: SendStream, receive: RecvStream) -> Option<Begun> {
     let (sender, mut reader) = (FrameSender::new(send), FrameReader::new(receive));
-    let (Lane::Thread(thread), Some(hotkey)) = (&session.lane, session.proven()) else {
+    let (Lane::Thread(_), Some(hotkey)) = (&session.lane, session.proven()) else {
         return Some(Begun::Opened(Opened { reader, sender, header: None }));
     };
     let header = match poll_now(reader.header(session.shared.config.max_frame_payload_bytes)) {
@@ -48,11 +48,13 @@ pub(super) fn begin(session: &Arc<Session>, send: SendStream, receive: RecvStrea
     drop(reader);
     match dispatch::ask(session, *hotkey, Taken { payload, share: Share::none() }) {
         Err(words) => Some(Begun::Refused(words, sender)),
-        Ok(asked) if thread.takes_errands() && asked.is_quick() => {
-            Quick::begin(session, thread, asked, sender);
-            None
-        }
-        Ok(asked) => Some(Begun::Asked(asked, sender)),
+        Ok(asked) => match asked.work.place(&session.lane) {
+            Place::Errand(thread) => {
+                Quick::begin(session, thread, asked, sender);
+                None
+            }
+            Place::Here | Place::Away => Some(Begun::Asked(asked, sender)),
+        },
     }
 }
 
@@ -68,10 +70,9 @@ pub(super) struct Quick {
 }
 
 enum Stage {
-    Waiting(Asked, FrameSender),
+    Waiting(Work, FrameSender),
     Running(FrameSender),
     Ran(First, FrameSender),
-    Declined(Asked, FrameSender),
     /// The answer is somebody else's business, or nobody's.
     Over,
 }
@@ -79,20 +80,21 @@ enum Stage {
 impl Quick {
     fn begin(session: &Arc<Session>, thread: &IoThread, asked: Asked, sender: FrameSender) {
         session.late.begin_quick();
+        let Asked { request, work } = asked;
         thread.add_errand(Arc::new(Self {
             session: Arc::downgrade(session),
             thread: thread.clone(),
-            habits: asked.habits.clone(),
-            request: asked.request.clone(),
-            request_bytes: asked.call.payload().len(),
-            stage: Mutex::new(Stage::Waiting(asked, sender)),
+            habits: work.habits.clone(),
+            request,
+            request_bytes: work.call.payload().len(),
+            stage: Mutex::new(Stage::Waiting(work, sender)),
         }));
     }
 
     /// Waits, for a handler that hangs, until its time is up or the caller is gone. Ends at once if it was done meanwhile.
     /// Dropped, it lets go of the stream.
     pub(super) async fn watch(self: Arc<Self>, session: &Session) -> Option<FrameSender> {
-        let hanging = Hanging(&self);
+        let _given_up = GivenUp(&self);
         let settled = match &*self.stage() {
             Stage::Running(sender) => sender.settled(),
             _ => return None,
@@ -102,7 +104,7 @@ impl Quick {
             () = settled => Outcome::CallerGone,
             () = sleep_until(self.request.deadline) => Outcome::TimedOut,
         };
-        let sender = hanging.take()?;
+        let sender = self.give_up()?;
         // What the handler still does is nobody's business any more.
         session.late.end_quick(None);
         dispatch::log_failure::<()>(session, &self.request.name, &outcome);
@@ -120,6 +122,18 @@ impl Quick {
     fn take(&self) -> Stage {
         std::mem::replace(&mut *self.stage(), Stage::Over)
     }
+
+    /// The stream of a handler that hangs; none if it is done.
+    fn give_up(&self) -> Option<FrameSender> {
+        let mut stage = self.stage();
+        match std::mem::replace(&mut *stage, Stage::Over) {
+            Stage::Running(sender) => Some(sender),
+            done => {
+                *stage = done;
+                None
+            }
+        }
+    }
 }
 
 impl Errand for Quick {
@@ -127,20 +141,13 @@ impl Errand for Quick {
         if self.session.strong_count() == 0 {
             return drop(self.take());
         }
-        let (asked, sender) = match self.take() {
-            Stage::Waiting(asked, sender) => (asked, sender),
-            _ => return,
-        };
-        // It may have hung since it was sent here.
-        if !asked.is_quick() {
-            *self.stage() = Stage::Declined(asked, sender);
-            return;
-        }
+        let Stage::Waiting(work, sender) = self.take() else { return };
         *self.stage() = Stage::Running(sender);
-        let first = asked.begin_here();
+        let first = work.begin_here();
         let mut stage = self.stage();
         match std::mem::replace(&mut *stage, Stage::Over) {
             Stage::Running(sender) => *stage = Stage::Ran(first, sender),
+            // It was given up. What came of it is dropped with the lock free again: it is somebody else's code.
             _ => drop(stage),
         }
     }
@@ -166,10 +173,12 @@ impl Errand for Quick {
                 })
             }
             Stage::Ran(First::Goes(task), sender) => Some(Begun::Working(task, self.request.clone(), sender)),
-            Stage::Declined(asked, sender) => Some(Begun::Asked(asked, sender)),
+            Stage::Ran(First::Declined(work), sender) => {
+                Some(Begun::Asked(Asked { request: self.request.clone(), work }, sender))
+            }
             // It was given up, and counted then.
             Stage::Over => return,
-            Stage::Waiting(..) | Stage::Running(_) | Stage::Ran(First::Declined(_), _) => None,
+            Stage::Waiting(..) | Stage::Running(_) => None,
         };
         session.late.end_quick(rest);
     }
@@ -179,32 +188,16 @@ impl Errand for Quick {
         let thread = self.thread.clone();
         thread.run(move || match self.session.upgrade() {
             Some(session) => session.late.add(Begun::Overdue(self)),
-            None => drop(Hanging(&self).take()),
+            None => drop(self.give_up()),
         });
     }
 }
 
-/// A handler that hangs, and its stream.
-struct Hanging<'a>(&'a Quick);
+/// Gives a handler that hangs up when it is dropped.
+struct GivenUp<'a>(&'a Quick);
 
-impl Hanging<'_> {
-    /// The stream, unless the handler is done.
-    fn take(&self) -> Option<FrameSender> {
-        let mut stage = self.0.stage();
-        if !matches!(*stage, Stage::Running(_)) {
-            return None;
-        }
-        match std::mem::replace(&mut *stage, Stage::Over) {
-            Stage::Running(sender) => Some(sender),
-            _ => None,
-        }
-    }
-}
-
-impl Drop for Hanging<'_> {
+impl Drop for GivenUp<'_> {
     fn drop(&mut self) {
-        if let Some(sender) = self.take() {
-            drop(sender);
-        }
+        drop(self.0.give_up());
     }
 }

@@ -104,7 +104,8 @@ impl LightningServer {
         self.shared.signer.set(Arc::new(Sr25519Signer::from_seed(keypair_bytes)));
     }
 
-    /// Signs with `signer`, which may take its time: it is called on a thread of its own, one call after another.
+    /// Signs with `signer`, which may take its time: it is called on a thread of its own, one call after another. Where it
+    /// says that it [is immediate](Signer::is_immediate), it is called on the threads that move packets.
     pub fn set_miner_signer(&mut self, signer: Box<dyn Signer>) {
         self.sign_with(signer.into());
     }

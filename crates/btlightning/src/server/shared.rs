@@ -37,8 +37,9 @@ use crate::transport::signatures::SignatureWorker;
 use crate::transport::tls::ServerIdentity;
 use crate::transport::tls_key::TlsKey;
 
-/// How many blocking handlers run at once. Tokio's blocking pool has 512 threads by default. A handler that hangs keeps
-/// its thread; the 64 that are left are for the resolvers, and for whatever else the program does on that pool.
+/// How many blocking handlers run at once in tokio's blocking pool, which has 512 threads by default. A handler that hangs
+/// keeps its thread; the 64 that are left are for the resolvers, for the scans of large requests, and for whatever else the
+/// program does on that pool.
 const BLOCKING_HANDLERS_MAX: usize = 448;
 
 /// How many calls of the handshake observer run at once.

@@ -15,83 +15,119 @@ use tokio::task::JoinError;
 
 use super::call::{Call, Response};
 use super::chunks::ChunkSender;
-use super::dispatch::Asked;
 use super::habits::Habits;
 use super::handler::{BlockingHandler, Handler, HandlerError, StreamHandler, UnaryHandler};
 use super::panics::{Panicked, catching, words};
 use super::session::Session;
-use crate::transport::io::{Lane, Task, poll_now};
+use crate::transport::io::{IoThread, Lane, Task, poll_now};
 
 /// How a handler that answers once has ended.
 pub(super) type Ended = Result<Result<Response, HandlerError>, Panicked>;
 
-/// What came of a handler that was begun on the I/O thread.
+/// A handler, and the request that it is to answer.
+pub(super) struct Work {
+    pub(super) handler: Handler,
+    pub(super) habits: Arc<Habits>,
+    pub(super) call: Call,
+    /// The program's runtime.
+    pub(super) program: Handle,
+}
+
+/// Where a handler does its work.
+pub(super) enum Place<'a> {
+    /// On this I/O thread, outside its runtime: it is likely to be done at once.
+    Errand(&'a IoThread),
+    /// In the task that waits for it.
+    Here,
+    /// On the program's runtime.
+    Away,
+}
+
+/// What came of work that was begun on the I/O thread.
 pub(super) enum First {
     Ended(Ended),
     /// It has to wait, and does so on the program's runtime.
     Goes(Task<Ended>),
-    /// It is not quick; it was not begun.
-    Declined(Call),
+    /// It is not quick any more; it was not begun.
+    Declined(Work),
 }
 
-/// Begins a handler that answers once on this thread, outside of any runtime, in the context of `program`; and times it.
-pub(super) fn begin_here(handler: &Handler, habits: &Habits, call: Call, program: &Handle) -> First {
-    let habit = habits.with(call.payload().len());
-    let _context = program.enter();
-    let began = Instant::now();
-    // Dropping what is a handler's may panic, too.
-    let first = catch_unwind(AssertUnwindSafe(|| match handler {
-        Handler::Blocking(handler) => First::Ended(caught(&**handler, call)),
-        Handler::Unary(handler) => {
-            let handler = handler.clone();
-            let mut handling: Pin<Box<dyn Future<Output = Ended> + Send>> =
-                Box::pin(async move { catching(|| handler.handle(call)).await });
-            match poll_now(handling.as_mut()) {
-                Poll::Ready(ended) => First::Ended(ended),
-                // From its first wait on it belongs where what it waits for is.
-                Poll::Pending => First::Goes(program.spawn(handling).into()),
+impl Work {
+    /// Where the work of a request belongs whose connection lives on `lane`.
+    pub(super) fn place<'a>(&self, lane: &'a Lane) -> Place<'a> {
+        match (&self.handler, lane) {
+            (Handler::Unary(_), Lane::Current(_)) => Place::Here,
+            (Handler::Unary(handler), _) if handler.stays_on_io_thread() => Place::Here,
+            (Handler::Unary(_) | Handler::Blocking(_), Lane::Thread(thread))
+                if thread.takes_errands() && self.is_quick() =>
+            {
+                Place::Errand(thread)
             }
+            _ => Place::Away,
         }
-        Handler::Streaming(_) => First::Declined(call),
-    }));
-    let first = first.unwrap_or_else(|panic| First::Ended(Err(words(&*panic))));
-    habit.note(began.elapsed());
-    first
+    }
+
+    fn is_quick(&self) -> bool {
+        self.habits.with(self.call.payload().len()).is_quick()
+    }
+
+    /// Begins it on this thread, outside of any runtime, in the context of the program's; and times it.
+    pub(super) fn begin_here(self) -> First {
+        // The handler may have hung since this was sent here.
+        if !self.is_quick() {
+            return First::Declined(self);
+        }
+        let Self { handler, habits, call, program } = self;
+        let habit = habits.with(call.payload().len());
+        let _context = program.enter();
+        let began = Instant::now();
+        // Dropping what is a handler's may panic, too.
+        let first = catch_unwind(AssertUnwindSafe(|| match handler {
+            Handler::Blocking(handler) => First::Ended(caught(&*handler, call)),
+            Handler::Unary(handler) => {
+                let mut handling: Pin<Box<dyn Future<Output = Ended> + Send>> =
+                    Box::pin(async move { catching(|| handler.handle(call)).await });
+                match poll_now(handling.as_mut()) {
+                    Poll::Ready(ended) => First::Ended(ended),
+                    // From its first wait on it belongs where what it waits for is.
+                    Poll::Pending => First::Goes(program.spawn(handling).into()),
+                }
+            }
+            Handler::Streaming(_) => First::Ended(not_once()),
+        }));
+        let first = first.unwrap_or_else(|panic| First::Ended(Err(words(&*panic))));
+        habit.note(began.elapsed());
+        first
+    }
 }
 
 /// Runs a handler that answers once. Dropped, the future drops an asynchronous handler's; a blocking one that has not
 /// begun is not begun, and one that has runs on.
-pub(super) async fn once(session: &Session, asked: Asked) -> Ended {
-    let Asked { handler, habits, call, .. } = asked;
-    let call = match (&session.lane, &handler) {
-        (Lane::Thread(thread), Handler::Unary(_) | Handler::Blocking(_))
-            if thread.takes_errands() && habits.with(call.payload().len()).is_quick() && !stays(&handler) =>
-        {
-            let (program, bytes) = (session.running.program.clone(), call.payload().len());
-            let (handler, noting, overdue) = (handler.clone(), habits.clone(), habits.clone());
-            // It may have hung since it was sent here.
-            let work = move || match noting.with(bytes).is_quick() {
-                true => begin_here(&handler, &noting, call, &program),
-                false => First::Declined(call),
-            };
-            match thread.errand(work, move || overdue.with(bytes).distrust()).await {
+pub(super) async fn once(session: &Session, work: Work) -> Ended {
+    let place = work.place(&session.lane);
+    let work = match place {
+        Place::Errand(thread) => {
+            let (habits, request_bytes) = (work.habits.clone(), work.call.payload().len());
+            let overdue = move || habits.with(request_bytes).distrust();
+            match thread.errand(|| work.begin_here(), overdue).await {
                 First::Ended(ended) => return ended,
                 First::Goes(task) => return joined(task.await),
-                First::Declined(call) => call,
+                First::Declined(work) => work,
             }
         }
-        _ => call,
+        Place::Here | Place::Away => work,
     };
+    let Work { handler, habits, call, .. } = work;
     match handler {
+        Handler::Unary(handler) if matches!(place, Place::Here) => catching(|| handler.handle(call)).await,
         Handler::Unary(handler) => unary_away(session, habits, handler, call).await,
         Handler::Blocking(handler) => blocking_away(session, habits, handler, call).await,
-        Handler::Streaming(_) => Ok(Err("a streaming handler answers in chunks".into())),
+        Handler::Streaming(_) => not_once(),
     }
 }
 
-/// Whether a handler has asked to run on the I/O thread throughout.
-pub(super) fn stays(handler: &Handler) -> bool {
-    matches!(handler, Handler::Unary(handler) if handler.stays_on_io_thread())
+fn not_once() -> Ended {
+    Ok(Err("a streaming handler answers in chunks".into()))
 }
 
 async fn unary_away(
@@ -100,9 +136,6 @@ async fn unary_away(
     handler: Arc<dyn UnaryHandler>,
     call: Call,
 ) -> Ended {
-    if matches!(session.lane, Lane::Current(_)) || handler.stays_on_io_thread() {
-        return catching(|| handler.handle(call)).await;
-    }
     let task = Task::from(session.running.program.spawn(async move {
         let request_bytes = call.payload().len();
         let mut handling = pin!(catching(|| handler.handle(call)));

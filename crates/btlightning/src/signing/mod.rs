@@ -11,8 +11,8 @@ use crate::error::Result;
 
 /// Makes sr25519 signatures with a hotkey (signing context `substrate`).
 ///
-/// Called on threads that do nothing but signature work, so an implementation may block for as long as a handshake may
-/// take; a server makes one call at a time, a client up to eight.
+/// Called on threads that do nothing else, so an implementation may block for as long as a handshake may take; a server
+/// makes one call at a time, a client up to eight. One that [is immediate](Self::is_immediate) is called in place.
 pub trait Signer: Send + Sync {
     /// The 64 bytes of a signature of `message`.
     ///
@@ -22,7 +22,8 @@ pub trait Signer: Send + Sync {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>>;
 
     /// Whether a signature takes some tens of microseconds and never waits for anything, as with a key in memory. It is
-    /// then made where it is needed: to go to another thread for it would take longer. Default: no.
+    /// then made on the thread that needs it, which moves packets, too; several may at once. To go to another thread for it
+    /// would take longer. Default: no.
     fn is_immediate(&self) -> bool {
         false
     }

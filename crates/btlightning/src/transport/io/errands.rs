@@ -6,10 +6,12 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use tracing::error;
+
+use super::lock;
 
 /// Something to be done.
 pub(crate) trait Errand: Send + Sync {
@@ -110,29 +112,16 @@ impl<T> Slot<T> {
 impl<T: Send + 'static> Errand for Slot<T> {
     fn run(&self) {
         let mut stage = lock(&self.stage);
-        let work = match std::mem::replace(&mut *stage, Stage::Over) {
-            Stage::Waiting { work, waker } => {
-                *stage = Stage::Running { waker };
-                work
-            }
-            other => {
-                *stage = other;
-                return;
-            }
-        };
+        let Stage::Waiting { work, waker } = std::mem::replace(&mut *stage, Stage::Over) else { return };
+        *stage = Stage::Running { waker };
         drop(stage);
         let outcome = work();
         let mut stage = lock(&self.stage);
-        let unwanted = match std::mem::replace(&mut *stage, Stage::Over) {
-            Stage::Running { waker } => {
-                *stage = Stage::Done { outcome, waker };
-                None
-            }
-            _ => Some(outcome),
-        };
-        drop(stage);
-        // Dropped with the lock free again: it is somebody else's code.
-        drop(unwanted);
+        match std::mem::replace(&mut *stage, Stage::Over) {
+            Stage::Running { waker } => *stage = Stage::Done { outcome, waker },
+            // Nobody waits. The outcome is dropped with the lock free again: it is somebody else's code.
+            _ => drop(stage),
+        }
     }
 
     fn deliver(&self) {
@@ -164,11 +153,10 @@ impl<T> Future for Outcome<T> {
                 *waker = Some(cx.waker().clone());
                 Poll::Pending
             }
-            Stage::Delivered(_) => match std::mem::replace(&mut *stage, Stage::Over) {
+            Stage::Delivered(_) | Stage::Over => match std::mem::replace(&mut *stage, Stage::Over) {
                 Stage::Delivered(outcome) => Poll::Ready(outcome),
                 _ => Poll::Pending,
             },
-            Stage::Over => Poll::Pending,
         }
     }
 }
@@ -179,8 +167,4 @@ impl<T> Drop for Outcome<T> {
         // Dropped with the lock free again: it is somebody else's code.
         drop(left);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -16,7 +16,7 @@ mod thread;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use quinn::{AsyncUdpSocket, TokioRuntime};
@@ -38,6 +38,9 @@ use crate::limits::require;
 const OWN_THREADS_MAX: usize = 64;
 
 /// Which threads move the packets of a client or a server.
+///
+/// A thread that has run a [handler](crate::server::Handler) has another one beside it from then on, which sleeps, but for
+/// a look every 5 ms while handlers run, and takes over if one of them hangs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IoThreads {
@@ -48,7 +51,8 @@ pub enum IoThreads {
     /// they are first needed, and end when nobody has them any more. Enough for some hundred thousand small requests a
     /// second.
     Shared,
-    /// As many threads of its own, from 1 to 64. The socket is read by the first; connections are spread over all.
+    /// As many threads of its own, from 1 to 64. The socket is read by the first, which wakes the others for their packets;
+    /// connections are spread over all.
     Own(usize),
     /// The tokio runtime that the client is opened on, or the server started on. For a client, nothing has to wait for
     /// another thread then; for a server it is slower than a thread apart. Packets wait for tasks of the program that
@@ -167,4 +171,9 @@ impl Lane {
 /// Polls once. Nobody is woken for what is not ready: the future is dropped then, or polled again later.
 pub(crate) fn poll_now<F: Future>(future: F) -> Poll<F::Output> {
     pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Locks, after a panic as well: it leaves nothing half done behind the locks of these modules.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

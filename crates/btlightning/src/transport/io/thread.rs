@@ -5,9 +5,10 @@
 //! which looks every [`LOOK_EVERY`] while there are errands, becomes the leader, and the former leader is only that
 //! handler's thread from then on. So no handler, whatever it does, stops packets for longer than two looks.
 
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use tracing::{debug, error};
 
 use super::errands::{Errand, Errands, Outcome, Slot};
 use super::inbox::{Entry, Inbox, Job};
+use super::lock;
 use super::polling::{Next, Polling};
 
 /// How often the stand-in looks whether an errand hangs.
@@ -50,8 +52,6 @@ struct Shared {
     name: String,
     inbox: Inbox,
     errands: Errands,
-    /// Who leads: the number of the term.
-    term: AtomicU64,
     /// To be woken when there is something for the leader to do outside the runtime.
     leader: Mutex<Option<Waker>>,
     /// The errand that is being done, and its number.
@@ -84,7 +84,6 @@ impl IoThread {
             name: name.clone(),
             inbox: Inbox::default(),
             errands: Errands::default(),
-            term: AtomicU64::new(0),
             leader: Mutex::default(),
             current: Mutex::default(),
             current_number: AtomicU64::new(0),
@@ -96,7 +95,7 @@ impl IoThread {
         });
         let handle = runtime.handle().clone();
         handle.spawn(pump(shared.clone()));
-        let leader = Leader { shared: shared.clone(), runtime: Arc::new(runtime), term: 0 };
+        let leader = Leader { shared: shared.clone(), runtime: Arc::new(runtime) };
         thread::Builder::new().name(name).spawn(move || leader.lead())?;
         Ok(Self { handle, shared })
     }
@@ -213,11 +212,10 @@ async fn pump(shared: Arc<Shared>) {
     }
 }
 
-/// Who runs the runtime, for one term.
+/// Who runs the runtime.
 struct Leader {
     shared: Arc<Shared>,
     runtime: Arc<Runtime>,
-    term: u64,
 }
 
 enum Turn {
@@ -226,24 +224,14 @@ enum Turn {
     Over,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Outlook {
-    Leads,
-    /// Another thread leads.
-    Deposed,
-}
-
-impl Outlook {
-    fn is_deposed(self) -> bool {
-        self == Self::Deposed
-    }
-}
+/// Another thread leads.
+struct Deposed;
 
 impl Leader {
     fn lead(self) {
         while let Turn::Errands = self.runtime.block_on(self.turn()) {
             self.have_stand_in();
-            if self.do_errands().is_deposed() {
+            if let ControlFlow::Break(Deposed) = self.do_errands() {
                 // Whoever leads now is in the runtime, and delivers what this one has done.
                 self.shared.wake_leader();
                 self.shared.hanging.fetch_sub(1, Ordering::SeqCst);
@@ -256,7 +244,7 @@ impl Leader {
             self.shared.errands.clear();
             self.shared.inbox.take(&mut Vec::new());
         }
-        debug!("{}: the leader of term {} steps down", self.shared.name, self.term);
+        debug!("{}: a leader steps down", self.shared.name);
     }
 
     /// Runs the runtime until there is something to be done outside of it.
@@ -288,7 +276,7 @@ impl Leader {
         })
     }
 
-    fn do_errands(&self) -> Outlook {
+    fn do_errands(&self) -> ControlFlow<Deposed> {
         let shared = &self.shared;
         let began = Instant::now();
         let mut done = 0;
@@ -312,14 +300,14 @@ impl Leader {
                 .is_err();
             shared.errands.note_done(errand);
             if is_deposed {
-                return Outlook::Deposed;
+                return ControlFlow::Break(Deposed);
             }
             lock(&shared.current).take();
             if began.elapsed() >= ERRANDS_FOR {
                 break;
             }
         }
-        Outlook::Leads
+        ControlFlow::Continue(())
     }
 
     /// Makes sure that somebody looks after the errands.
@@ -355,7 +343,6 @@ fn stand_in_for(shared: Arc<Shared>, runtime: Arc<Runtime>) {
             && seen_at.elapsed() >= LOOK_EVERY
             && shared.current_number.compare_exchange(number, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         {
-            let term = shared.term.fetch_add(1, Ordering::SeqCst) + 1;
             shared.hanging.fetch_add(1, Ordering::SeqCst);
             let hanging = lock(&shared.current).take();
             if let Some(hanging) = hanging {
@@ -363,7 +350,7 @@ fn stand_in_for(shared: Arc<Shared>, runtime: Arc<Runtime>) {
             }
             // The next one is made when there is an errand again.
             *lock(&shared.stand_in) = None;
-            return Leader { shared, runtime, term }.lead();
+            return Leader { shared, runtime }.lead();
         }
         idle_looks = if number == seen && number == 0 { idle_looks + 1 } else { 0 };
         if number != seen {
@@ -380,8 +367,4 @@ fn stand_in_for(shared: Arc<Shared>, runtime: Arc<Runtime>) {
             idle_looks = 0;
         }
     }
-}
-
-fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
