@@ -169,7 +169,8 @@ impl Dialler {
         Ok(awaiting.verify(&response)?)
     }
 
-    /// Asks the signer: on a signature thread, where it may call out to a wallet and take its time.
+    /// Asks the signer: here if it has the key in memory, else on a signature thread, where it may call out to a wallet and
+    /// take its time.
     async fn sign(&self, text: String) -> std::result::Result<Vec<u8>, DialError> {
         let signer = self.signer().ok_or_else(|| DialError::Signing("No signer configured".to_owned()))?;
         let signed = if signer.is_immediate() {
