@@ -9,12 +9,13 @@
 //! - `kept`: Python objects that threads without the GIL may drop.
 //! - `errors`: every error as the exception that Python programs catch.
 //! - `client`, `server`: the two halves. `chain`: what a subnet's neurons are.
-//! - `signers`, `logging`: keys that Python holds; the log.
+//! - `signers`, `logging`: keys that Python holds; the log. `io_threads`: a setting that both halves read alike.
 
 mod bridge;
 mod chain;
 mod client;
 mod errors;
+mod io_threads;
 mod kept;
 mod logging;
 mod process;

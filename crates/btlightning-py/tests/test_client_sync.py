@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from world import MINER, PATIENCE, STRANGER, axon, echo, in_threads, new_client, new_server, silent_port
+from world import (
+    MINER,
+    PATIENCE,
+    STRANGER,
+    axon,
+    echo,
+    in_threads,
+    new_async_client,
+    new_client,
+    new_server,
+    silent_port,
+)
 
 import btlightning
 from btlightning import (
     AxonInfo,
+    ClientOptions,
     ConfigError,
     HandlerError,
     HandshakeError,
@@ -316,6 +329,19 @@ def test_types_go_in_and_come_out(client: Lightning, miner: LightningServer) -> 
 def test_a_value_that_cannot_be_sent_names_its_key(client: Lightning, miner: LightningServer) -> None:
     with pytest.raises(TypeError, match=r"""data\["a"\]\[1\]"""):
         client.query_axon(axon(miner), request("echo", a=[1, {1, 2}]))
+
+
+def test_every_setting_is_a_keyword_of_both_clients() -> None:
+    keywords = inspect.signature(Lightning).parameters
+    for name in ClientOptions.__annotations__:
+        value: Any = 2**26 if name.endswith("_bytes") else 40
+        for options in [{name: value}, {name: None}]:
+            new_client(**options)
+            new_async_client(**options)
+        assert keywords[name].default == (60.0 if name == "reconnect_slow_probe_interval_secs" else None)
+    assert len(ClientOptions.__annotations__) == 13
+    with pytest.raises(TypeError, match="max_conections"):
+        new_async_client(max_conections=1)
 
 
 def test_settings_out_of_bounds_are_value_errors() -> None:

@@ -15,6 +15,7 @@ from ._options import Reader, answer, native_client, reader, reply
 from ._types import (
     Answer,
     ClientConnectionStats,
+    IoThreads,
     MetagraphLike,
     Miner,
     MinerAddress,
@@ -59,6 +60,7 @@ class Lightning(Following):
         max_connections: int | None = None,
         stream_chunk_timeout_secs: float | None = None,
         query_timeout_secs: float | None = None,
+        io_threads: IoThreads = None,
         signer: object = None,
     ) -> None:
         settings = {
@@ -76,6 +78,7 @@ class Lightning(Following):
         }
         options: dict[str, Any] = dict(settings)
         options["reconnect_slow_probe_interval_secs"] = reconnect_slow_probe_interval_secs
+        options["io_threads"] = io_threads
         self._native, self.hotkey = native_client(wallet_hotkey, signer, options)
         self._follow_nobody_yet()
         #: The validator's hotkey, in SS58, by its published name.

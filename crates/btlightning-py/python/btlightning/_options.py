@@ -7,7 +7,7 @@ from typing import Any, TypedDict, TypeVar, Union
 
 from . import _native, _signers, _typed
 from ._errors import ConfigError, LightningError
-from ._types import Answer, Reply
+from ._types import Answer, IoThreads, Reply
 
 T = TypeVar("T")
 
@@ -28,10 +28,16 @@ class ClientOptions(TypedDict, total=False):
     ``max_stream_payload_bytes``          64 MiB  the most bytes of all chunks of one streaming answer
     ``stream_chunk_timeout_secs``           None  the longest wait for each chunk; ``None``: as for a query
     ``query_timeout_secs``                   150  the most that a query without a timeout of its own may take
+    ``io_threads``                        "auto"  the threads that move packets; see below
     =================================== ========= ==========================================================
 
     ``None`` is the default, but for ``reconnect_slow_probe_interval_secs``. A value out of its bounds is a
     :class:`ConfigError`.
+
+    ``io_threads`` is ``"shared"``, for one thread that all such clients of the process share, or from 1 to 64 threads of the
+    client's own, over which its connections are spread: for many miners or large answers, where there are several cores to
+    spare. ``"auto"`` is ``"shared"``. Rust's ``Current``, the runtime of the program, is not offered: a Python program has
+    none, as the runtime that calls wait on is the package's own.
     """
 
     connect_timeout_secs: float | None
@@ -46,6 +52,7 @@ class ClientOptions(TypedDict, total=False):
     max_stream_payload_bytes: int | None
     stream_chunk_timeout_secs: float | None
     query_timeout_secs: float | None
+    io_threads: IoThreads
 
 
 #: What makes an answer's data what the caller wants; ``None`` where it stays a dict.

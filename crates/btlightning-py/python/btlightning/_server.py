@@ -12,6 +12,7 @@ from ._chain import Network, Nodes, SubnetPermits
 from ._errors import ClosedError, LightningError
 from ._server_base import HANDLER_THREADS, ServerBase
 from ._subnet import SourceRules, learning, publishing
+from ._types import IoThreads
 from ._workers import LoopThread
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class LightningServer(ServerBase):
         max_unauthenticated_connections_per_ip: int | None = None,
         max_connections_per_hotkey: int | None = None,
         shutdown_grace_secs: int | None = None,
+        io_threads: IoThreads = None,
         signer: object = None,
         handler_threads: int = HANDLER_THREADS,
     ) -> None:
@@ -92,6 +94,7 @@ class LightningServer(ServerBase):
             "max_unauthenticated_connections_per_ip": max_unauthenticated_connections_per_ip,
             "max_connections_per_hotkey": max_connections_per_hotkey,
             "shutdown_grace_secs": shutdown_grace_secs,
+            "io_threads": io_threads,
         }
         super().__init__(miner_hotkey, host, port, signer, handler_threads, options)
         self._loop_thread: LoopThread | None = None

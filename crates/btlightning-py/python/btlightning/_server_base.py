@@ -14,7 +14,7 @@ from ._calls import Failures
 from ._chain import SubnetPermits
 from ._errors import ConfigError
 from ._handlers import describe, is_async
-from ._types import Seed, ServerConnectionStats
+from ._types import IoThreads, Seed, ServerConnectionStats
 from ._workers import start_threads
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -52,10 +52,16 @@ class ServerOptions(TypedDict, total=False):
     ``max_unauthenticated_connections_per_ip``       16  the same from one IP address
     ``max_connections_per_hotkey``                    4  the most connections of one validator; a newer one replaces the oldest
     ``shutdown_grace_secs``                           5  how long a stop lets answers in flight finish
+    ``io_threads``                               "auto"  the threads that move packets; see below
     ========================================= ========= ==================================================================
 
     A value out of its bounds is a :class:`ConfigError`. ``max_concurrent_bidi_streams`` and ``max_frame_payload_bytes``
     bound the memory that a validator can make a server hold: lower them to what the handlers need.
+
+    ``io_threads`` is ``"shared"``, for one thread that all such servers of the process share, or from 1 to 64 threads of the
+    server's own, over which its connections are spread: for many validators or large answers, where there are several cores
+    to spare. ``"auto"`` is ``"shared"``. Rust's ``Current``, the runtime of the program, is not offered: a Python program has
+    none, as the runtime under a server is the package's own.
     """
 
     max_signature_age_secs: int | None
@@ -80,6 +86,7 @@ class ServerOptions(TypedDict, total=False):
     max_unauthenticated_connections_per_ip: int | None
     max_connections_per_hotkey: int | None
     shutdown_grace_secs: int | None
+    io_threads: IoThreads
 
 
 class ServerBase:

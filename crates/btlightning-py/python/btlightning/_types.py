@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypedDict, TypeVar, Union
+from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar, Union
 
 from ._errors import LightningError
 from ._native import NeuronInfo, QuicAxonInfo, Timings
@@ -35,6 +35,8 @@ class SynapseRequest(TypedDict):
 Request = Union[SynapseRequest, dict[str, Any]]
 #: 32 bytes.
 Seed = Union[bytes, bytearray, memoryview, Sequence[int]]
+#: Which threads move packets: a shared one, or so many of one's own. ``None`` is ``"auto"``.
+IoThreads = Union[int, Literal["auto", "shared"], None]
 
 
 class SynapseResponse(TypedDict):

@@ -8,14 +8,15 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::seconds;
-use crate::errors;
+use crate::{errors, io_threads};
 
 /// Reads settings; what is not named keeps its default.
 ///
 /// # Errors
-/// `TypeError` for a name that is none; `ConfigError` for a value that is out of its bounds.
+/// `TypeError` for a name that is none, or a value of another type; `ConfigError` for one that is out of its bounds.
 pub(super) fn read(options: &Bound<'_, PyDict>) -> PyResult<LightningClientConfig> {
-    let mut config = LightningClientConfig::default();
+    let mut config =
+        LightningClientConfig { io_threads: io_threads::AUTO, ..LightningClientConfig::default() };
     for (name, value) in options {
         let name: String = name.extract()?;
         let required = || -> PyResult<Duration> {
@@ -39,6 +40,7 @@ pub(super) fn read(options: &Bound<'_, PyDict>) -> PyResult<LightningClientConfi
             "max_connections" => config.max_connections = value.extract()?,
             "max_frame_payload_bytes" => config.max_frame_payload_bytes = value.extract()?,
             "max_stream_payload_bytes" => config.max_stream_payload_bytes = value.extract()?,
+            "io_threads" => config.io_threads = io_threads::read(&value)?,
             _ => return Err(PyTypeError::new_err(format!("there is no setting {name:?}"))),
         }
     }

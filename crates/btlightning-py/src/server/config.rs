@@ -5,11 +5,12 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat};
 
-use crate::errors;
+use crate::{errors, io_threads};
 
 /// The settings that differ from the defaults. `None` is as if it were not there.
 pub(super) fn config(options: &Bound<'_, PyDict>) -> PyResult<LightningServerConfig> {
     let mut config = LightningServerConfig::default();
+    config.io_threads = io_threads::AUTO;
     for (name, value) in options.iter() {
         let name: String = name.extract()?;
         if !value.is_none() {
@@ -35,6 +36,7 @@ fn set(config: &mut LightningServerConfig, name: &str, value: &Bound<'_, PyAny>)
     macro_rules! fields {
         ($($field:ident)*) => {
             match name {
+                "io_threads" => config.io_threads = io_threads::read(value)?,
                 $(stringify!($field) => config.$field = extracted(name, value)?,)*
                 _ => return Err(PyTypeError::new_err(format!("there is no option {name:?}"))),
             }
