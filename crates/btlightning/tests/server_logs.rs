@@ -119,7 +119,7 @@ async fn the_lines_of_a_start_and_a_stop() {
     lines
         .has("INFO Validator permit checking is disabled -- any hotkey with a valid signature can connect")
         .await;
-    lines.has("INFO QUIC address validation enabled -- all clients must complete a Retry round-trip").await;
+    lines.has("INFO QUIC address validation enabled -- clients without a token for their address must complete a Retry round-trip").await;
     assert_eq!(lines.count("INFO Starting Lightning QUIC server on 127.0.0.1:0"), 1);
     assert_eq!(lines.count(&format!("INFO QUIC endpoint created, listening on {}", miner.addr)), 1);
     let proven = Raw::connect(&miner).await.accepted("alice").await;

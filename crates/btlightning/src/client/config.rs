@@ -39,7 +39,7 @@ pub struct LightningClientConfig {
     /// until the registry names it again. Default: 60 s. Not zero.
     pub reconnect_slow_probe_interval: Option<Duration>,
     /// The most addresses that connections are held to. Default: 1024. At least 1. A miner can send nothing that was not
-    /// asked for; each call that is out may hold up to 8 MiB of an answer that was not read yet, beside the frame that is
+    /// asked for; each call that is out may hold up to 16 MiB of an answer that was not read yet, beside the frame that is
     /// being read.
     pub max_connections: usize,
     /// The largest frame that is sent or accepted, in bytes. Default: 64 MiB. From 1 MiB to `u32::MAX`.

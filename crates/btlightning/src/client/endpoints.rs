@@ -79,7 +79,7 @@ impl Endpoints {
         };
         let server_name = socket_addr.ip().to_string();
         endpoint
-            .connect_with(self.configs.to(socket_addr.ip()), socket_addr, &server_name)
+            .connect_with(self.configs.to(socket_addr), socket_addr, &server_name)
             .map_err(|error| DialError::Local(format!("cannot dial {addr}: {error}")))
     }
 

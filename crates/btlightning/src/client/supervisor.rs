@@ -67,6 +67,16 @@ impl Drop for Supervisor {
     }
 }
 
+/// However the life of a link ends, nobody waits for an answer on it: the runtime may end that drives it.
+struct Closing<'a>(&'a Link);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        // A link that is closed already stays so for the reason it was closed for.
+        CloseReason::ClientShutdown.close(&self.0.connection);
+    }
+}
+
 type Turn = std::ops::ControlFlow<()>;
 
 impl Supervisor {
@@ -115,6 +125,7 @@ impl Supervisor {
     async fn live(&self, link: Arc<Link>) -> Result<DialError, ()> {
         info!("connected to {} at {}", link.proven, self.slot.addr);
         self.enter(SlotState::Connected(link.clone()));
+        let _closing = Closing(&link);
         if !self.slot.wants(&link.proven) {
             // It was wanted when the dial was made. Whoever changed that found no link to give up.
             self.slot.give_up(&link, LinkFault::Unwanted(CloseReason::MinerDeregistered));

@@ -89,8 +89,8 @@ pub struct LightningServerConfig {
     /// How often the resolver of addresses is asked, and how often learned ones are looked at, in seconds. Default: 300.
     /// Not zero.
     pub source_allowlist_refresh_secs: u64,
-    /// Whether a peer has to show that it receives what is sent to its address (a QUIC Retry) before anything is
-    /// allocated for it. Default: yes.
+    /// Whether a peer has to show that it receives what is sent to its address before anything is allocated for it: by
+    /// a QUIC Retry, or by a token that it was given there within the last day. Default: yes.
     pub require_address_validation: bool,
     /// The most connections that have not authenticated. Default: 256. Not zero. Each may make this side hold 32 KiB.
     pub max_unauthenticated_connections: usize,

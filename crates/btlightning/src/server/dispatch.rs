@@ -47,7 +47,11 @@ pub(super) async fn serve(
     } else {
         let received_at = Instant::now();
         let deadline = received_at + session.shared.config.handler_timeout();
-        let parsing = Task::from(session.running.program.spawn_blocking(move || parse(taken)));
+        let (scans, program) = (session.shared.scans.clone(), session.running.program.clone());
+        let parsing = async move {
+            let _permit = scans.acquire_owned().await;
+            Task::from(program.spawn_blocking(move || parse(taken))).await
+        };
         tokio::select! {
             biased;
             // It fails when the program's runtime ends.
@@ -55,7 +59,7 @@ pub(super) async fn serve(
             () = sender.settled() => return None,
             () = sleep_until(deadline) => {
                 session.shared.hush.requests.line(|more| {
-                    warn!("No blocking thread was free in time to parse a request of {hotkey}{more}");
+                    warn!("No thread had time to parse a request of {hotkey}{more}");
                 });
                 Err("handler timed out")
             }

@@ -52,7 +52,9 @@ pub(super) async fn begin(shared: &Arc<Shared>, running: &Arc<Running>) -> Resul
         info!("Validator permit checking is disabled -- any hotkey with a valid signature can connect");
     }
     if config.require_address_validation {
-        info!("QUIC address validation enabled -- all clients must complete a Retry round-trip");
+        info!(
+            "QUIC address validation enabled -- clients without a token for their address must complete a Retry round-trip"
+        );
     }
     let permits =
         permits.map(|resolver| repeat(Permits { shared: shared.clone(), resolver }, running.phase()));

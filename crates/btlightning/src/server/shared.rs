@@ -67,6 +67,8 @@ pub(super) struct Shared {
     pub(super) tls_key_file: Setting<Path>,
     pub(super) blocking: Arc<Semaphore>,
     pub(super) observations: Arc<Semaphore>,
+    /// For scanning large requests: a processor each.
+    pub(super) scans: Arc<Semaphore>,
     pub(super) hush: Hushes,
     network: Arc<dyn Network>,
     replay: Mutex<ReplayWindow>,
@@ -114,6 +116,7 @@ impl Shared {
             tls_key_file: Setting::default(),
             blocking: Arc::new(Semaphore::new(BLOCKING_HANDLERS_MAX)),
             observations: Arc::new(Semaphore::new(OBSERVATIONS_MAX)),
+            scans: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
             hush: Hushes {
                 admission: Hush::new(),
                 handshakes: Hush::new(),
@@ -269,8 +272,7 @@ impl Running {
             Ok(opened) => opened,
             Err(error) => return Ok(Err(error)),
         };
-        let liveness = shared.config.liveness();
-        let configs = ServerConfigs::new(liveness, &identity, incoming_max, opened.receive_buffer_bytes)?;
+        let configs = ServerConfigs::new(shared.config.liveness(), &identity, incoming_max)?;
         let bound = endpoint::open(&io, opened, Some(configs.first()))
             .and_then(|(endpoint, socket)| Ok((endpoint.local_addr()?, endpoint, socket)));
         Ok(bound.map(|(local_addr, endpoint, socket)| Self {

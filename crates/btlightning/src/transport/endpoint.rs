@@ -4,49 +4,37 @@
 //! a window of `w` bytes moves at most `w` per round trip.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use quinn::{
-    AsyncUdpSocket, BloomTokenLog, Connection, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
-    TokenMemoryCache, TransportConfig, ValidationTokenConfig, VarInt,
+    AsyncUdpSocket, Connection, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig,
+    ValidationTokenConfig, VarInt,
 };
 
 use super::io::{Io, Opened};
 use super::tls::{ServerIdentity, client_crypto};
+use super::tokens::{self, KeptTokens, SpentTokens};
 use crate::error::{LightningError, Result};
 
-/// How long a client that has been at an address may come back to it without being sent a Retry first: a day. Its token
-/// (RFC 9000, section 8.1.3) is for that address, for one connection, and good until the server is started again.
-const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Tokens that a server remembers to have been used: 64 KiB, some ten thousand. Once there are more, some good ones are
-/// taken for used, which costs a Retry.
-const USED_TOKENS_BYTES: usize = 64 * 1024;
-const USED_TOKENS_EXPECTED: u64 = 10_000;
-
-/// The servers that a client keeps tokens of, and how many of each.
-const TOKEN_SERVERS: u32 = 1024;
-const TOKENS_PER_SERVER: usize = 2;
-
-/// Received bytes of one message from the internet that may wait to be read: 16 MiB, which fills 1.3 Gbit/s at 100 ms.
+/// Received bytes of one answer from the internet that may wait to be read: 16 MiB, which fills 1.3 Gbit/s at 100 ms.
 ///
 /// A connection has no window of its own on the client's side: answers come only on streams that the client has opened,
 /// and one that is read slowly must not hold up the others.
-const STREAM_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+const ANSWER_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 
-/// The same, of one message from the same network: 8 MiB, or a quarter of the socket's buffer if that is less, so that
+/// The same, of one answer from the same network: 8 MiB, or a quarter of the socket's buffer if that is less, so that
 /// the kernel has room for a burst; but no less than 1 MiB, which fills 160 Mbit/s at 50 ms: private addresses may be far
 /// away, too.
-const NEAR_STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
-const NEAR_STREAM_WINDOW_BYTES_LEAST: u32 = 1024 * 1024;
+const NEAR_ANSWER_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+const NEAR_ANSWER_WINDOW_BYTES_LEAST: u32 = 1024 * 1024;
 
-/// The least window of a message from this host, whose round trips take no time.
-const HERE_STREAM_WINDOW_BYTES_LEAST: u32 = 64 * 1024;
+/// The least window of an answer from this host, whose round trips take no time.
+const HERE_ANSWER_WINDOW_BYTES_LEAST: u32 = 64 * 1024;
 
-/// A server reads at most this much ahead of what it has taken, in bytes, for each stream that a validator may open: 2 MiB.
-/// One stream may use what others leave.
+/// Received bytes of one request that may wait to be read: 2 MiB, which fills 160 Mbit/s at 100 ms. A connection's window
+/// is what all its streams may fill together, so that requests that wait for their share of memory hold up no others.
 const REQUEST_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 
 /// Bytes of one connection that were written and not yet acknowledged.
@@ -88,7 +76,7 @@ pub(crate) struct Liveness {
 }
 
 impl Liveness {
-    fn transport(self, distance: Distance, buffer_bytes: Option<usize>) -> Result<TransportConfig> {
+    fn transport(self, distance: Distance) -> Result<TransportConfig> {
         let idle = IdleTimeout::try_from(self.idle_timeout).map_err(|_| {
             LightningError::Config(format!("idle timeout of {:?} is too long for QUIC", self.idle_timeout))
         })?;
@@ -96,7 +84,6 @@ impl Liveness {
         transport
             .max_idle_timeout(Some(idle))
             .keep_alive_interval(Some(self.keep_alive_interval))
-            .stream_receive_window(VarInt::from_u32(distance.stream_window_bytes(buffer_bytes)))
             .send_window(SEND_WINDOW_BYTES)
             .max_concurrent_uni_streams(VarInt::from_u32(0))
             .datagram_receive_buffer_size(None);
@@ -104,7 +91,8 @@ impl Liveness {
         larger.upper_bound(PACKET_BYTES_MAX).minimum_change(PROBES_APART_BYTES);
         match distance {
             Distance::Here => {
-                // A host's way to itself takes packets of 64 KiB, and nobody has to find that out.
+                // A host's way to itself takes packets of 64 KiB, and nobody has to find that out. Where it is made to take
+                // less, or something in between does, quinn goes back to 1,200 bytes.
                 transport.initial_mtu(PACKET_BYTES_MAX).mtu_discovery_config(Some(larger));
             }
             Distance::Near => {
@@ -122,33 +110,41 @@ pub(crate) struct ClientConfigs {
     here: quinn::ClientConfig,
     near: quinn::ClientConfig,
     far: quinn::ClientConfig,
+    tokens: Arc<KeptTokens>,
 }
 
 impl ClientConfigs {
     /// For a socket with `buffer_bytes`, as the kernel counts them.
     pub(crate) fn new(liveness: Liveness, buffer_bytes: Option<usize>) -> Result<Self> {
         let crypto = client_crypto()?;
-        let tokens = Arc::new(TokenMemoryCache::new(TOKEN_SERVERS, TOKENS_PER_SERVER));
         let config = |distance| {
-            let mut transport = liveness.transport(distance, buffer_bytes)?;
+            let mut transport = liveness.transport(distance)?;
             transport
+                .stream_receive_window(VarInt::from_u32(distance.answer_window_bytes(buffer_bytes)))
                 .initial_rtt(INITIAL_RTT)
                 .max_concurrent_bidi_streams(VarInt::from_u32(0))
                 .receive_window(VarInt::MAX);
             let mut config = quinn::ClientConfig::new(crypto.clone());
-            config.transport_config(Arc::new(transport)).token_store(tokens.clone());
+            config.transport_config(Arc::new(transport));
             Ok::<_, LightningError>(config)
         };
-        Ok(Self { here: config(Distance::Here)?, near: config(Distance::Near)?, far: config(Distance::Far)? })
+        Ok(Self {
+            here: config(Distance::Here)?,
+            near: config(Distance::Near)?,
+            far: config(Distance::Far)?,
+            tokens: Arc::default(),
+        })
     }
 
-    /// The configuration for a peer at `ip`.
-    pub(crate) fn to(&self, ip: IpAddr) -> quinn::ClientConfig {
-        match Distance::to(ip) {
+    /// The configuration for a peer at `addr`.
+    pub(crate) fn to(&self, addr: SocketAddr) -> quinn::ClientConfig {
+        let mut config = match Distance::to(addr.ip()) {
             Distance::Here => self.here.clone(),
             Distance::Near => self.near.clone(),
             Distance::Far => self.far.clone(),
-        }
+        };
+        config.token_store(self.tokens.of(addr));
+        config
     }
 }
 
@@ -161,25 +157,19 @@ pub(crate) struct ServerConfigs {
 }
 
 impl ServerConfigs {
-    /// For a socket with `buffer_bytes`, as the kernel counts them.
-    pub(crate) fn new(
-        liveness: Liveness,
-        identity: &ServerIdentity,
-        incoming_max: usize,
-        buffer_bytes: Option<usize>,
-    ) -> Result<Self> {
+    pub(crate) fn new(liveness: Liveness, identity: &ServerIdentity, incoming_max: usize) -> Result<Self> {
         let transport = |distance| {
-            let mut transport = liveness.transport(distance, buffer_bytes)?;
+            let mut transport = liveness.transport(distance)?;
             transport
+                .stream_receive_window(VarInt::from_u32(REQUEST_WINDOW_BYTES))
                 .max_concurrent_bidi_streams(VarInt::from_u32(STRANGER_STREAMS))
                 .receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES));
             Ok::<_, LightningError>(Arc::new(transport))
         };
-        let mut tokens = ValidationTokenConfig::default();
-        let used = BloomTokenLog::new_expected_items(USED_TOKENS_BYTES, USED_TOKENS_EXPECTED);
-        tokens.lifetime(TOKEN_LIFETIME).log(Arc::new(used));
+        let mut given = ValidationTokenConfig::default();
+        given.lifetime(tokens::LIFETIME).sent(tokens::GIVEN).log(Arc::new(SpentTokens::default()));
         let mut far = quinn::ServerConfig::with_crypto(identity.crypto.clone());
-        far.validation_token_config(tokens)
+        far.validation_token_config(given)
             .transport_config(transport(Distance::Far)?)
             .migration(true)
             .max_incoming(incoming_max)
@@ -232,13 +222,13 @@ impl Distance {
     }
 
     /// How much of one message may wait to be read, at a socket with `buffer_bytes`.
-    fn stream_window_bytes(self, buffer_bytes: Option<usize>) -> u32 {
+    fn answer_window_bytes(self, buffer_bytes: Option<usize>) -> u32 {
         // Linux counts a buffer twice, for what it needs itself; and it is there for all streams.
         let share = buffer_bytes.map_or(u32::MAX, |bytes| u32::try_from(bytes / 4).unwrap_or(u32::MAX));
         match self {
-            Self::Here => share.clamp(HERE_STREAM_WINDOW_BYTES_LEAST, NEAR_STREAM_WINDOW_BYTES),
-            Self::Near => share.clamp(NEAR_STREAM_WINDOW_BYTES_LEAST, NEAR_STREAM_WINDOW_BYTES),
-            Self::Far => STREAM_WINDOW_BYTES,
+            Self::Here => share.clamp(HERE_ANSWER_WINDOW_BYTES_LEAST, NEAR_ANSWER_WINDOW_BYTES),
+            Self::Near => share.clamp(NEAR_ANSWER_WINDOW_BYTES_LEAST, NEAR_ANSWER_WINDOW_BYTES),
+            Self::Far => ANSWER_WINDOW_BYTES,
         }
     }
 }
@@ -296,9 +286,9 @@ mod tests {
             (Some(8192 * KIB), 2 * MIB, 2 * MIB),
             (Some(208 * KIB), 64 * 1024, MIB),
         ] {
-            assert_eq!(Distance::Here.stream_window_bytes(buffer_bytes), here);
-            assert_eq!(Distance::Near.stream_window_bytes(buffer_bytes), near);
-            assert_eq!(Distance::Far.stream_window_bytes(buffer_bytes), 16 * MIB);
+            assert_eq!(Distance::Here.answer_window_bytes(buffer_bytes), here);
+            assert_eq!(Distance::Near.answer_window_bytes(buffer_bytes), near);
+            assert_eq!(Distance::Far.answer_window_bytes(buffer_bytes), 16 * MIB);
         }
     }
 

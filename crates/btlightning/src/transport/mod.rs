@@ -11,3 +11,4 @@ pub mod network;
 pub(crate) mod signatures;
 pub(crate) mod tls;
 pub(crate) mod tls_key;
+mod tokens;

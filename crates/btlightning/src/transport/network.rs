@@ -106,14 +106,17 @@ impl GrantedBuffers {
 /// every socket that it is given, and closes it again. These two are never bound, and hear nothing.
 fn keep_offload_on() {
     static SOCKETS: OnceLock<[Option<Socket>; 2]> = OnceLock::new();
-    SOCKETS.get_or_init(|| {
-        [Domain::IPV4, Domain::IPV6].map(|family| {
+    if cfg!(target_os = "linux") && SOCKETS.get().is_none() {
+        let sockets = [Domain::IPV4, Domain::IPV6].map(|family| {
             let socket = Socket::new(family, Type::DGRAM, Some(Protocol::UDP)).ok()?;
             // Asks for it, like for the sockets that are used.
             UdpSocketState::new((&socket).into()).ok()?;
             Some(socket)
-        })
-    });
+        });
+        // Made before, so that a process that is forked meanwhile does not find them half made. Who comes second keeps
+        // none.
+        let _ = SOCKETS.set(sockets);
+    }
 }
 
 fn bind_udp(addr: SocketAddr) -> io::Result<(UdpSocket, GrantedBuffers)> {

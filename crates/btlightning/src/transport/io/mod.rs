@@ -54,9 +54,10 @@ pub enum IoThreads {
     /// As many threads of its own, from 1 to 64. The socket is read by the first, which wakes the others for their packets;
     /// connections are spread over all.
     Own(usize),
-    /// The tokio runtime that the client is opened on, or the server started on. For a client, nothing has to wait for
-    /// another thread then; for a server it is slower than a thread apart. Packets wait for tasks of the program that
-    /// keep the runtime's threads busy: a program that computes on them is better off with one of the others.
+    /// The tokio runtime that the client is opened on, or the server started on. For a client no thread has to be woken but
+    /// the runtime's own; for a server it is slower than a thread apart. Packets wait for tasks of the program that keep
+    /// the runtime's threads busy, with many calls under way for up to 61 turns of others: a program that computes on
+    /// them is better off with one of the other choices. A client ends with its runtime.
     Current,
 }
 

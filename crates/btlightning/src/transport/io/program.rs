@@ -51,11 +51,14 @@ impl Program {
         let Bound { socket, twin, receive_buffer_bytes } = network.open(addr)?;
         if self.side == Side::Server {
             // It has no calls; and an address is not free again while it has a twin.
+            let socket = Arc::new(NotedSocket::new(socket, Notes::Nobody));
             return Ok(Opened { socket, runtime: Arc::new(TokioRuntime), receive_buffer_bytes });
         }
         let traffic = Arc::<Traffic>::default();
         let socket = Arc::new(NotedSocket::new(socket, Notes::Traffic(traffic.clone())));
-        let way = Way { calls: self.calls.clone(), traffic, twin: twin.filter(|_| may_linger()) };
+        // Not every system has what is duplicated be as the original.
+        let twin = twin.filter(|twin| may_linger() && twin.set_nonblocking(true).is_ok());
+        let way = Way { calls: self.calls.clone(), traffic, twin };
         let runtime = ProgramRuntime { way: Arc::new(way), reads_socket: AtomicBool::new(false) };
         Ok(Opened { socket, runtime: Arc::new(runtime), receive_buffer_bytes })
     }
@@ -152,8 +155,8 @@ impl quinn::Runtime for ProgramRuntime {
 /// While several calls wait for answers, it *gathers*: it has its turn when everybody else has had theirs, and sends what
 /// all of them have written in one go.
 ///
-/// For the only call there is it *lingers*: when it has sent the request it looks for a packet for [`POLL_FOR`], before its
-/// thread may park. Where answers take longer than that, it soon stops doing so.
+/// For the only call there is it *lingers*: when it has sent the request, all at once, it looks for a packet for
+/// [`POLL_FOR`], before its thread may park. Where answers take longer than that, it soon stops doing so.
 struct Driver {
     future: Pin<Box<dyn Future<Output = ()> + Send>>,
     way: Arc<Way>,
@@ -178,24 +181,28 @@ impl Future for Driver {
         let driven = self.future.as_mut().poll(cx);
         let received = self.way.traffic.received.load(Ordering::Relaxed);
         let has_received = std::mem::replace(&mut self.received, received) != received;
-        let has_sent = self.way.traffic.sent.load(Ordering::Relaxed) != sent_before;
-        if driven.is_pending() && has_sent && !has_received && self.way.calls.awaited() == 1 {
-            self.way.linger();
+        let sends = self.way.traffic.sent.load(Ordering::Relaxed).wrapping_sub(sent_before);
+        if driven.is_pending() && sends == 1 && !has_received && self.way.calls.awaited() == 1 {
+            self.way.linger(received);
         }
         driven
     }
 }
 
 impl Way {
-    fn linger(&self) {
+    /// Looks for a packet, until somebody else has `received` one or there is something else to do.
+    fn linger(&self, received: u64) {
         let Some(twin) = &self.twin else { return };
         if !self.calls.pauses().is_worthwhile() {
             return self.calls.pauses().skip();
         }
         let until = Instant::now() + POLL_FOR;
         let has_come = loop {
-            if is_readable(twin) {
+            if is_readable(twin) || self.traffic.received.load(Ordering::Relaxed) != received {
                 break true;
+            }
+            if self.calls.awaited() != 1 {
+                return;
             }
             if Instant::now() >= until {
                 break false;
@@ -226,7 +233,9 @@ mod tests {
         socket.set_nonblocking(true).unwrap();
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         sender.connect(socket.local_addr().unwrap()).unwrap();
-        (Way { calls: Arc::default(), traffic: Arc::default(), twin: Some(socket) }, sender)
+        let way = Way { calls: Arc::default(), traffic: Arc::default(), twin: Some(socket) };
+        way.calls.awaited.store(1, Ordering::Relaxed);
+        (way, sender)
     }
 
     #[test]
@@ -236,8 +245,19 @@ mod tests {
         assert!(!is_readable(twin));
         sender.send(b"packet").unwrap();
         assert!(is_readable(twin));
-        way.linger();
+        way.linger(0);
         assert_eq!(twin.recv(&mut [0; 16]).unwrap(), 6);
+    }
+
+    #[test]
+    fn a_second_call_ends_the_looking() {
+        let (way, _sender) = way();
+        way.calls.awaited.store(2, Ordering::Relaxed);
+        for _ in 0..100 {
+            way.linger(0);
+        }
+        // Neither found nor missed.
+        assert!(way.calls.pauses().is_worthwhile());
     }
 
     #[test]
@@ -247,13 +267,13 @@ mod tests {
         let mut lingered = 0;
         for _ in 0..100 {
             lingered += u32::from(is_worthwhile());
-            way.linger();
+            way.linger(0);
         }
         assert!(lingered < 20, "{lingered} of 100 pauses");
         sender.send(b"packet").unwrap();
         // Tried again now and then; from then on, while packets do come.
         for _ in 0..200 {
-            way.linger();
+            way.linger(0);
         }
         assert!(is_worthwhile());
     }

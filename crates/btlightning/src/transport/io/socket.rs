@@ -27,6 +27,7 @@ pub(super) struct NotedSocket {
 pub(super) enum Notes {
     Thread(IoThread),
     Traffic(Arc<Traffic>),
+    Nobody,
 }
 
 impl NotedSocket {
@@ -58,6 +59,7 @@ impl AsyncUdpSocket for NotedSocket {
             match &self.notes {
                 Notes::Thread(thread) => thread.packets_arrived(),
                 Notes::Traffic(traffic) => traffic.note_received(),
+                Notes::Nobody => {}
             }
         }
         received
