@@ -16,6 +16,7 @@ use btlightning::{LightningClient, LightningClientConfig, QuicAxonInfo, Sr25519S
 use common::{Gate, Miner, data, within};
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
+use tokio::runtime::Builder;
 
 const CALLS: usize = 32;
 
@@ -84,24 +85,8 @@ impl AsyncUdpSocket for CountedSocket {
     }
 }
 
-/// A client that is connected to `miner`.
-async fn client_of(miner: &Miner) -> (LightningClient, QuicAxonInfo, Arc<Counts>) {
-    let network = Counted::default();
-    let counts = network.0.clone();
-    let signer = Sr25519Signer::from_seed([7; 32]);
-    let hotkey = signer.hotkey().to_string();
-    let mut client =
-        LightningClient::with_network(hotkey, LightningClientConfig::default(), Arc::new(network)).unwrap();
-    client.set_signer(Box::new(signer));
-    let (ip, port) = (miner.addr.ip().to_string(), miner.addr.port());
-    let axon = QuicAxonInfo::new(common::hotkey("miner").to_string(), ip, port, 4);
-    client.initialize_connections(vec![axon.clone()]).await.unwrap();
-    (client, axon, counts)
-}
-
-/// With one worker: tasks that another one could take would run at any time.
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn calls_that_are_made_together_are_sent_together() {
+/// A miner whose handler waits at the gate.
+async fn waiting_miner() -> (Miner, Gate) {
     let miner = Miner::start().await;
     let gate = Gate::new();
     let waiting = gate.clone();
@@ -115,7 +100,29 @@ async fn calls_that_are_made_together_are_sent_together() {
             }
         }),
     );
-    let (client, axon, counts) = client_of(&miner).await;
+    (miner, gate)
+}
+
+/// A client that is connected to the miner at `addr`.
+async fn client_of(addr: SocketAddr) -> (LightningClient, QuicAxonInfo, Arc<Counts>) {
+    let network = Counted::default();
+    let counts = network.0.clone();
+    let signer = Sr25519Signer::from_seed([7; 32]);
+    let hotkey = signer.hotkey().to_string();
+    let mut client =
+        LightningClient::with_network(hotkey, LightningClientConfig::default(), Arc::new(network)).unwrap();
+    client.set_signer(Box::new(signer));
+    let (ip, port) = (addr.ip().to_string(), addr.port());
+    let axon = QuicAxonInfo::new(common::hotkey("miner").to_string(), ip, port, 4);
+    client.initialize_connections(vec![axon.clone()]).await.unwrap();
+    (client, axon, counts)
+}
+
+/// With one worker: tasks that another one could take would run at any time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn calls_that_are_made_together_are_sent_together() {
+    let (miner, gate) = waiting_miner().await;
+    let (client, axon, counts) = client_of(miner.addr).await;
     let client = Arc::new(client);
 
     let before = counts.sends.load(Ordering::SeqCst);
@@ -142,11 +149,25 @@ async fn calls_that_are_made_together_are_sent_together() {
 async fn who_comes_back_is_not_asked_to_show_its_address_again() {
     let miner = Miner::start().await;
     miner.server.register("echo", Handler::blocking(|call| Response::from_map(&call.to_map()?)));
-    let (client, axon, counts) = client_of(&miner).await;
+    let (client, axon, counts) = client_of(miner.addr).await;
     for _ in 0..3 {
         let answered = client.call::<_, common::Data>(&axon, "echo", &data([])).await;
         answered.unwrap();
         assert_eq!(counts.retries.load(Ordering::SeqCst), 1);
         client.update_miner_registry(vec![]).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_call_does_not_outlive_the_runtime_that_its_client_was_opened_on() {
+    let (miner, gate) = waiting_miner().await;
+    let theirs = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (client, axon, _) = theirs.spawn(client_of(miner.addr)).await.unwrap();
+    let call =
+        tokio::spawn(async move { client.call::<_, common::Data>(&axon, "wait", &data([])).await.map(drop) });
+    gate.begun_are(1).await;
+    theirs.shutdown_background();
+    let error = within("the call", call).await.unwrap().unwrap_err();
+    assert!(error.is_retryable(), "{error}");
+    gate.open();
 }
