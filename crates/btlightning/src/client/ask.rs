@@ -4,7 +4,7 @@
 //! on the connection's thread.
 
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::exchange::{Answer, Bounds, ask_here};
 use super::link::Link;
 use super::slot::Slot;
 use crate::transport::frame_io::Outgoing;
-use crate::transport::io::{IoThread, Job};
+use crate::transport::io::{IoThread, Job, processors};
 
 /// Has `thread` make the exchange. Dropping the future ends the exchange.
 pub(super) async fn ask_on(
@@ -33,7 +33,7 @@ pub(super) async fn ask_on(
     let alone = link.note_asked();
     thread.put(ask.clone());
     let waiting = Waiting(ask);
-    if alone && may_poll() {
+    if alone && processors() > PROCESSORS_BUSY {
         waiting.poll_on().await;
     }
     waiting.answer().await
@@ -43,11 +43,8 @@ pub(super) async fn ask_on(
 /// it would take.
 const POLL_FOR: Duration = Duration::from_micros(60);
 
-/// Whether there is a processor for a thread that polls.
-fn may_poll() -> bool {
-    static PROCESSORS: OnceLock<usize> = OnceLock::new();
-    *PROCESSORS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from)) > 2
-}
+/// The processors that both sides' I/O threads may keep busy: a caller polls only where there is another one.
+const PROCESSORS_BUSY: usize = 2;
 
 struct Ask {
     request: Request,

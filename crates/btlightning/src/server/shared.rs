@@ -31,7 +31,7 @@ use crate::error::Result;
 use crate::signing::Signer;
 use crate::transport::close::CloseReason;
 use crate::transport::endpoint::{self, ServerConfigs, SocketWatch};
-use crate::transport::io::{Io, Side};
+use crate::transport::io::{Io, Side, processors};
 use crate::transport::network::Network;
 use crate::transport::signatures::SignatureWorker;
 use crate::transport::tls::ServerIdentity;
@@ -116,7 +116,7 @@ impl Shared {
             tls_key_file: Setting::default(),
             blocking: Arc::new(Semaphore::new(BLOCKING_HANDLERS_MAX)),
             observations: Arc::new(Semaphore::new(OBSERVATIONS_MAX)),
-            scans: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
+            scans: Arc::new(Semaphore::new(processors())),
             hush: Hushes {
                 admission: Hush::new(),
                 handshakes: Hush::new(),

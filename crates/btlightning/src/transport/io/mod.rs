@@ -2,7 +2,7 @@
 //!
 //! A wake-up across processors takes longer than all else that a small request needs. So an exchange stays where it is. A
 //! server's connections live on an [`IoThread`] of this package's own, with packets, streams, frames, and handlers that are
-//! quick; a client's live where its calls are made, on the [runtime of the program](program).
+//! quick; a client's live on the [runtime of the program](program) that it is opened on.
 
 mod errands;
 mod inbox;
@@ -16,7 +16,7 @@ mod thread;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use quinn::{AsyncUdpSocket, TokioRuntime};
@@ -172,6 +172,12 @@ impl Lane {
 /// Polls once. Nobody is woken for what is not ready: the future is dropped then, or polled again later.
 pub(crate) fn poll_now<F: Future>(future: F) -> Poll<F::Output> {
     pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// How many processors this process may use.
+pub(crate) fn processors() -> usize {
+    static PROCESSORS: OnceLock<usize> = OnceLock::new();
+    *PROCESSORS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 /// Locks, after a panic as well: it leaves nothing half done behind the locks of these modules.

@@ -10,17 +10,17 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use quinn::{AsyncTimer, AsyncUdpSocket, TokioRuntime};
 use tokio::runtime::Handle;
 
-use super::Opened;
 use super::polling::{POLL_FOR, Score};
 use super::pool::Side;
 use super::socket::{NotedSocket, Notes};
+use super::{Opened, lock, processors};
 use crate::transport::network::{Bound, Network};
 
 /// A runtime of the program's, and how many calls wait for answers there.
@@ -56,8 +56,9 @@ impl Program {
         }
         let traffic = Arc::<Traffic>::default();
         let socket = Arc::new(NotedSocket::new(socket, Notes::Traffic(traffic.clone())));
-        // Not every system has what is duplicated be as the original.
-        let twin = twin.filter(|twin| may_linger() && twin.set_nonblocking(true).is_ok());
+        // With one processor nobody else could send the packet meanwhile. Not every system has what is duplicated be as the
+        // original.
+        let twin = twin.filter(|twin| processors() > 1 && twin.set_nonblocking(true).is_ok());
         let way = Way { calls: self.calls.clone(), traffic, twin };
         let runtime = ProgramRuntime { way: Arc::new(way), reads_socket: AtomicBool::new(false) };
         Ok(Opened { socket, runtime: Arc::new(runtime), receive_buffer_bytes })
@@ -85,7 +86,7 @@ impl Calls {
     }
 
     fn pauses(&self) -> MutexGuard<'_, Score> {
-        self.pauses.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.pauses)
     }
 }
 
@@ -216,12 +217,6 @@ impl Way {
 
 fn is_readable(socket: &UdpSocket) -> bool {
     !matches!(socket.peek_from(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-}
-
-/// Whether there is a processor for a thread that looks for packets.
-fn may_linger() -> bool {
-    static PROCESSORS: OnceLock<usize> = OnceLock::new();
-    *PROCESSORS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from)) > 1
 }
 
 #[cfg(test)]

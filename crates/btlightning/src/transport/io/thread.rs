@@ -19,8 +19,8 @@ use tracing::{debug, error};
 
 use super::errands::{Errand, Errands, Outcome, Slot};
 use super::inbox::{Entry, Inbox, Job};
-use super::lock;
 use super::polling::{Next, Polling};
+use super::{lock, processors};
 
 /// How often the stand-in looks whether an errand hangs.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -184,8 +184,7 @@ impl Shared {
 
 /// Looks into the inbox, and keeps the thread from parking for a moment after the last packet or job.
 async fn pump(shared: Arc<Shared>) {
-    let processors = thread::available_parallelism().map_or(1, usize::from);
-    let mut polling = Polling::new(processors > 1);
+    let mut polling = Polling::new(processors() > 1);
     let mut jobs = Vec::new();
     let mut seen = shared.inbox.arrivals();
     loop {
