@@ -147,9 +147,15 @@ proptest! {
         for (who, claimed) in noise {
             let claimed = claimed.map(hotkey);
             limiter.allow(address(who), claimed.as_ref().map_or(Claimed::Unknown, Claimed::Known), now);
+            match &claimed {
+                Some(proven) if who % 2 == 0 => limiter.note_proven(address(who), proven, now),
+                _ => limiter.note_unproven(address(who), now),
+            }
         }
         for _ in 0..PER_MINUTE {
             prop_assert!(limiter.allow(address(0), Claimed::Known(&hotkey(0)), now));
+            limiter.note_unproven(address(0), now);
+            limiter.note_proven(address(0), &hotkey(0), now);
         }
         prop_assert!(!limiter.allow(address(0), Claimed::Known(&hotkey(0)), now));
     }

@@ -419,4 +419,24 @@ fn a_failed_response_is_the_handlers_error() {
     assert_eq!(failed(Some("boom")), "boom");
     assert_eq!(failed(Some("")), "");
     assert_eq!(failed(None), "request failed");
+    // A miner's words are bounded and one line, as an error; the field has them as they came.
+    assert_eq!(failed(Some("no\nINFO all is well\x1b[2K")), "no\\nINFO all is well\\u{1b}[2K");
+    assert_eq!(failed(Some(&"x".repeat(10_000_000))).len(), 1024);
+}
+
+#[test]
+fn a_mismatch_repeats_nothing_that_cannot_be_printed() {
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Strict {}
+
+    let name = "x\ny\x1b[2K\u{202e}";
+    let is_printable = |error: Result<(), DecodeError>| {
+        let words = error.expect_err("does not fit").to_string();
+        assert!(words.contains("x\\ny\\u{1b}[2K\\u{202e}"), "{words}");
+    };
+    let of_name = |value: Value| encoded(&HashMap::from([("v", value)])).expect("encodes");
+    is_printable(decoded::<W<Kind>>(&of_name(name.into())).map(|_| ()));
+    is_printable(decoded::<W<u8>>(&of_name(name.into())).map(|_| ()));
+    is_printable(decoded::<Strict>(&encoded(&HashMap::from([(name, 1)])).expect("encodes")).map(|_| ()));
 }

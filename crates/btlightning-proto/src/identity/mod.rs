@@ -21,7 +21,7 @@ pub use handshake::{
 };
 pub use hotkey::{Hotkey, HotkeyError};
 pub use nonce::{Nonce, NonceError};
-pub use replay::{ReplayError, ReplayWindow};
+pub use replay::{ReplayError, ReplayWindow, Standing};
 pub use source::SourcePrefix;
 pub use sr25519::{Keypair, SignatureError};
 pub use tls_key_pin::{TlsKeyPin, TlsKeyPinError};

@@ -1,6 +1,6 @@
 //! [`ReplayWindow`], the memory of spent nonces.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{Hotkey, Nonce};
 
@@ -13,6 +13,8 @@ use super::{Hotkey, Nonce};
 /// - A full window refuses newcomers. It never forgets to make room.
 /// - One hotkey holds at most its share: an eighth of the window, or [`SHARE_ENTRIES_MIN`] where that is more, or the
 ///   whole of a window smaller than that. No single key can close the window to others.
+/// - A quarter of the window is kept for hotkeys that were connected for long, and half of that for those that hold a
+///   permit ([`Standing`]): however many others sign, they cannot close it to these.
 ///
 /// # Clocks that step back
 ///
@@ -30,13 +32,32 @@ use super::{Hotkey, Nonce};
 #[derive(Debug)]
 pub struct ReplayWindow {
     entries_max: usize,
+    /// Of hotkeys that anybody may have made up.
+    unknown_max: usize,
+    /// Of these and of those that were here for long.
+    unpermitted_max: usize,
     share_max: usize,
     age_secs_max: u64,
-    spent: BTreeMap<Hotkey, BTreeSet<Nonce>>,
+    spent: BTreeMap<Hotkey, BTreeMap<Nonce, Standing>>,
     by_timestamp: BTreeMap<u64, Vec<(Hotkey, Nonce)>>,
     len: usize,
+    /// How many entries were admitted as anybody's, in whose share they count until they are dropped.
+    unknown: usize,
+    /// The same for all that were not admitted as a permit holder's.
+    unpermitted: usize,
     /// The highest timestamp of a dropped entry.
     forgotten_through: Option<u64>,
+}
+
+/// What a server knows of a hotkey, which says how much of the window it may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// Nothing: anybody may have made it up. All of these have three quarters of the window.
+    Unknown,
+    /// It was connected for long, which costs who makes up hotkeys time. These have another eighth.
+    Returning,
+    /// It holds a permit. The last eighth is theirs alone.
+    Permitted,
 }
 
 /// A hotkey's share of the window is never less than this, as long as the window has as many. It is more than the
@@ -48,23 +69,43 @@ impl ReplayWindow {
     pub fn new(entries_max: usize, age_secs_max: u64) -> Self {
         Self {
             entries_max,
+            unknown_max: entries_max - entries_max / 4,
+            unpermitted_max: entries_max - entries_max / 8,
             share_max: entries_max.div_ceil(8).max(SHARE_ENTRIES_MIN).min(entries_max),
             age_secs_max,
             spent: BTreeMap::new(),
             by_timestamp: BTreeMap::new(),
             len: 0,
+            unknown: 0,
+            unpermitted: 0,
             forgotten_through: None,
         }
     }
 
-    /// Spends a nonce. Call it once the signature is verified, so that a hotkey's share is its owner's to use up.
-    ///
-    /// `timestamp` is the request's, `now` the server's clock, both in Unix seconds.
+    /// Spends a nonce of a hotkey that anybody may have made up; see [`admit_as`](Self::admit_as).
     ///
     /// # Errors
     /// [`ReplayError`]; nothing is remembered then.
     pub fn admit(
         &mut self,
+        hotkey: Hotkey,
+        nonce: Nonce,
+        timestamp: u64,
+        now: u64,
+    ) -> Result<(), ReplayError> {
+        self.admit_as(Standing::Unknown, hotkey, nonce, timestamp, now)
+    }
+
+    /// Spends a nonce of a hotkey that has this standing with the server. Call it once the signature is verified, so that a
+    /// hotkey's share is its owner's to use up.
+    ///
+    /// `timestamp` is the request's, `now` the server's clock, both in Unix seconds.
+    ///
+    /// # Errors
+    /// [`ReplayError`]; nothing is remembered then.
+    pub fn admit_as(
+        &mut self,
+        standing: Standing,
         hotkey: Hotkey,
         nonce: Nonce,
         timestamp: u64,
@@ -77,16 +118,23 @@ impl ReplayWindow {
             return Err(ReplayError::Stale);
         }
         let held = self.spent.get(&hotkey);
-        if held.is_some_and(|nonces| nonces.contains(&nonce)) {
+        if held.is_some_and(|nonces| nonces.contains_key(&nonce)) {
             return Err(ReplayError::Seen);
         }
-        if self.len >= self.entries_max {
+        let is_full = match standing {
+            Standing::Unknown => self.unknown >= self.unknown_max || self.unpermitted >= self.unpermitted_max,
+            Standing::Returning => self.unpermitted >= self.unpermitted_max,
+            Standing::Permitted => false,
+        };
+        if is_full || self.len >= self.entries_max {
             return Err(ReplayError::Full);
         }
-        if held.map_or(0, BTreeSet::len) >= self.share_max {
+        if held.map_or(0, BTreeMap::len) >= self.share_max {
             return Err(ReplayError::ShareFull);
         }
-        self.spent.entry(hotkey).or_default().insert(nonce);
+        self.unknown += usize::from(standing == Standing::Unknown);
+        self.unpermitted += usize::from(standing < Standing::Permitted);
+        self.spent.entry(hotkey).or_default().insert(nonce, standing);
         self.by_timestamp.entry(timestamp).or_default().push((hotkey, nonce));
         self.len += 1;
         Ok(())
@@ -123,7 +171,10 @@ impl ReplayWindow {
 
     fn forget(&mut self, hotkey: &Hotkey, nonce: &Nonce) {
         if let Some(nonces) = self.spent.get_mut(hotkey) {
-            nonces.remove(nonce);
+            if let Some(standing) = nonces.remove(nonce) {
+                self.unknown -= usize::from(standing == Standing::Unknown);
+                self.unpermitted -= usize::from(standing < Standing::Permitted);
+            }
             if nonces.is_empty() {
                 self.spent.remove(hotkey);
             }
@@ -232,6 +283,36 @@ mod tests {
         }
         assert_eq!(window.admit(hotkey(1), nonce(u32::MAX), NOW, NOW), Err(ReplayError::ShareFull));
         assert_eq!(window.admit(hotkey(2), nonce(u32::MAX), NOW, NOW), Ok(()));
+    }
+
+    #[test]
+    fn who_makes_up_hotkeys_leaves_room_for_who_was_here_and_both_for_permits() {
+        use Standing::{Permitted, Returning, Unknown};
+        let mut window = ReplayWindow::new(16, AGE);
+        let mut next = 0;
+        let mut admit = |window: &mut ReplayWindow, standing, times: u8, now| {
+            (0..times)
+                .map(|_| {
+                    next += 1;
+                    window.admit_as(standing, hotkey(next), nonce(0), now, now)
+                })
+                .collect::<Result<Vec<_>, _>>()
+                .map(drop)
+        };
+        assert_eq!(admit(&mut window, Unknown, 12, NOW), Ok(()));
+        assert_eq!(admit(&mut window, Unknown, 1, NOW), Err(ReplayError::Full));
+        assert_eq!(admit(&mut window, Returning, 2, NOW), Ok(()));
+        assert_eq!(admit(&mut window, Returning, 1, NOW), Err(ReplayError::Full));
+        assert_eq!(admit(&mut window, Permitted, 2, NOW), Ok(()));
+        assert_eq!(admit(&mut window, Permitted, 1, NOW), Err(ReplayError::Full));
+        // What those who were here take of the rest, others cannot have.
+        let later = NOW + AGE;
+        assert_eq!(admit(&mut window, Returning, 4, later), Ok(()));
+        assert_eq!(window.len(), 4);
+        assert_eq!(admit(&mut window, Unknown, 10, later), Ok(()));
+        assert_eq!(admit(&mut window, Unknown, 1, later), Err(ReplayError::Full));
+        assert_eq!(admit(&mut window, Returning, 1, later), Err(ReplayError::Full));
+        assert_eq!(admit(&mut window, Permitted, 2, later), Ok(()));
     }
 
     #[test]

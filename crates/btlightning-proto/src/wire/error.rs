@@ -46,8 +46,8 @@ pub enum DecodeError {
         /// What the string is.
         what: &'static str,
     },
-    /// The value is well formed but does not fit the type it is decoded into. Says why, in serde's words, of which
-    /// there are at most 256 bytes: they may quote what the peer sent.
+    /// The value is well formed but does not fit the type it is decoded into. Says why, in serde's words. They may quote
+    /// what the peer sent, so that what is not printable is escaped, and there are at most 256 bytes.
     #[error("{0}")]
     Mismatch(String),
 }
@@ -113,27 +113,48 @@ impl From<EncodeError> for LightningError {
     }
 }
 
-/// The beginning of what `message` says. A mismatch quotes the string that does not fit, and that can be as long as a
-/// frame; it is cut off while it is written, before it costs memory.
+/// The longest text of serde's, or of the user's types, that an error repeats, in bytes.
+const WORDS_BYTES_MAX: usize = 256;
+
 fn bounded(message: impl Display) -> String {
-    let mut beginning = Beginning(String::new());
-    // The error means that the limit was reached.
-    let _ = write!(beginning, "{message}");
-    beginning.0
+    printable_within(message, WORDS_BYTES_MAX)
 }
 
-struct Beginning(String);
+/// The beginning of what `message` says, of so many bytes at most, fit for one line of a log. It may quote what a peer
+/// sent, which can be as long as a frame; it is cut off while it is written, before it costs memory.
+pub(super) fn printable_within(message: impl Display, bytes_max: usize) -> String {
+    let mut beginning = Beginning { text: String::new(), bytes_max };
+    // The error means that the limit was reached.
+    let _ = write!(beginning, "{message}");
+    beginning.text
+}
 
-impl Beginning {
-    const BYTES_MAX: usize = 256;
+struct Beginning {
+    text: String,
+    bytes_max: usize,
 }
 
 impl Write for Beginning {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = Self::BYTES_MAX - self.0.len();
-        let fits = (0..=room.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-        self.0.push_str(&text[..fits]);
-        if fits == text.len() { Ok(()) } else { Err(fmt::Error) }
+        text.chars().try_for_each(|c| self.write_char(c))
+    }
+
+    fn write_char(&mut self, c: char) -> fmt::Result {
+        let room = self.bytes_max - self.text.len();
+        // Quotes end no line, and serde has escaped those that it quotes.
+        if matches!(c, '"' | '\'' | '\\') {
+            if room == 0 {
+                return Err(fmt::Error);
+            }
+            self.text.push(c);
+        } else {
+            let escaped = c.escape_debug();
+            if room < escaped.clone().map(char::len_utf8).sum() {
+                return Err(fmt::Error);
+            }
+            self.text.extend(escaped);
+        }
+        Ok(())
     }
 }
 
@@ -146,5 +167,14 @@ mod tests {
         assert_eq!(bounded("short"), "short");
         assert_eq!(bounded("é".repeat(200)).len(), 256);
         assert_eq!(bounded(format_args!("x{}", "é".repeat(1_000_000))).len(), 255);
+        // An escape is whole, or not there.
+        assert_eq!(bounded("\u{202e}".repeat(100)), "\\u{202e}".repeat(32));
+        assert_eq!(bounded("\u{7f}".repeat(100)), "\\u{7f}".repeat(42));
+    }
+
+    #[test]
+    fn a_message_is_one_line_of_what_can_be_printed() {
+        assert_eq!(bounded("a\nb\r\x1b[31m\u{202e}\0"), "a\\nb\\r\\u{1b}[31m\\u{202e}\\0");
+        assert_eq!(bounded("`no` \"such\" it's é 你 \\n"), "`no` \"such\" it's é 你 \\n");
     }
 }

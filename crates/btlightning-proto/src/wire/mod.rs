@@ -39,7 +39,7 @@ pub use packet::{
     RequestEnvelope, ResponseEnvelope, SYNAPSE_TYPE_BYTES_MAX, encode_error_response_frame,
     encode_packet_frame, encode_response_frame,
 };
-pub use payload::{QuicRequest, QuicResponse};
+pub use payload::{QuicRequest, QuicResponse, from_map};
 pub use pieces::{
     PayloadWriter, SHARED_BYTES_MIN, encode_packet_pieces, encode_payload_pieces, encode_response_pieces,
 };

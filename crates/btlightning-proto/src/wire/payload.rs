@@ -7,12 +7,26 @@ use rmpv::Value;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::error::DecodeError;
+use super::error::{DecodeError, printable_within};
 use super::packet::ResponseEnvelope;
 use super::scan::{ScanLimits, Scanned};
 use super::typed::{from_payload, to_payload};
 use super::value::{decode_map, encode_map};
 use crate::error::{LightningError, Result};
+
+/// The map of a payload as a value of the user's type, as [`from_payload`] decodes it. It may take as much memory as if
+/// it had come off the wire: a peer chose what is in it.
+///
+/// # Errors
+/// [`LightningError::Serialization`] if the map does not fit the type, or takes more.
+pub fn from_map<T: DeserializeOwned>(data: &HashMap<String, Value>) -> Result<T> {
+    let mut payload = Vec::new();
+    encode_map(data, &mut payload)?;
+    Ok(from_payload(Scanned::written_again(&payload)?)?)
+}
+
+/// The longest text of a miner's that an error repeats, in bytes.
+const MINERS_WORDS_BYTES_MAX: usize = 1024;
 
 /// What a client asks a miner.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -50,7 +64,7 @@ pub struct QuicResponse {
     pub data: HashMap<String, Value>,
     /// The time from the request to the answer, in milliseconds, measured by the client.
     pub latency_ms: f64,
-    /// Why the handler failed.
+    /// Why the handler failed, as the miner sent it: of any length, with any characters.
     #[serde(default)]
     pub error: Option<String>,
 }
@@ -75,23 +89,21 @@ impl QuicResponse {
     /// The response if the handler succeeded.
     ///
     /// # Errors
-    /// [`LightningError::Handler`] with the miner's words if it failed.
+    /// [`LightningError::Handler`] with the miner's words if it failed: at most the first 1,024 bytes, and escaped what
+    /// cannot be printed, so that they are fit for one line of a log.
     pub fn into_result(self) -> Result<Self> {
         if self.success {
-            Ok(self)
-        } else {
-            Err(LightningError::Handler(self.error.unwrap_or_else(|| "request failed".to_owned())))
+            return Ok(self);
         }
+        let words = self.error.as_deref().unwrap_or("request failed");
+        Err(LightningError::Handler(printable_within(words, MINERS_WORDS_BYTES_MAX)))
     }
 
-    /// The data as a value of the user's type, as [`from_payload`] decodes it. Does not ask whether the handler
-    /// succeeded.
+    /// The data as a value of the user's type, as [`from_map`] decodes it. Does not ask whether the handler succeeded.
     ///
     /// # Errors
-    /// [`LightningError::Serialization`] if the data does not fit the type.
+    /// [`LightningError::Serialization`] if the data does not fit the type, or takes more memory than it may.
     pub fn deserialize_data<T: DeserializeOwned>(&self) -> Result<T> {
-        let mut payload = Vec::new();
-        encode_map(&self.data, &mut payload)?;
-        Ok(from_payload(Scanned::whole(&payload, &ScanLimits::trusted())?)?)
+        from_map(&self.data)
     }
 }

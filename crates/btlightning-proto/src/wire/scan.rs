@@ -121,6 +121,7 @@ pub fn scan(bytes: &[u8], limits: &ScanLimits) -> Result<Extent, DecodeError> {
 #[derive(Debug, Clone, Copy)]
 pub struct Scanned<'a> {
     bytes: &'a [u8],
+    memory_bytes_max: usize,
 }
 
 impl<'a> Scanned<'a> {
@@ -140,12 +141,25 @@ impl<'a> Scanned<'a> {
     /// Those of [`scan`].
     pub fn first(bytes: &'a [u8], limits: &ScanLimits) -> Result<(Self, &'a [u8]), DecodeError> {
         let (value, rest) = bytes.split_at(scan(bytes, limits)?.bytes);
-        Ok((Self { bytes: value }, rest))
+        Ok((Self { bytes: value, memory_bytes_max: limits.memory_bytes_max }, rest))
     }
 
     /// The value as it stands on the wire.
     pub fn as_bytes(self) -> &'a [u8] {
         self.bytes
+    }
+
+    /// The limit of memory that the scan was given.
+    pub(super) fn memory_bytes_max(self) -> usize {
+        self.memory_bytes_max
+    }
+
+    /// A value of a peer's that is in memory, written down again: it may take as much as a payload of its size, and no
+    /// less than it takes already.
+    pub(super) fn written_again(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let extent = scan(bytes, &ScanLimits::trusted())?;
+        let allowed = ScanLimits::for_payload(bytes.len()).memory_bytes_max;
+        Ok(Self { bytes, memory_bytes_max: allowed.max(extent.memory_bytes) })
     }
 }
 
@@ -172,9 +186,11 @@ impl ScannedBytes {
         Ok(Self { bytes: bytes.slice(from..from + extent.bytes) })
     }
 
-    /// The value, to be decoded.
+    /// The value, to be decoded: into a type of the user's within the memory of [`ScanLimits::for_payload`], whatever
+    /// the limits of the scan were. Requests are kept in numbers, and one more field would be in each of them.
     pub fn as_scanned(&self) -> Scanned<'_> {
-        Scanned { bytes: &self.bytes }
+        let memory_bytes_max = ScanLimits::for_payload(self.bytes.len()).memory_bytes_max;
+        Scanned { bytes: &self.bytes, memory_bytes_max }
     }
 
     /// The value as it stands on the wire.
@@ -183,10 +199,11 @@ impl ScannedBytes {
     }
 }
 
-const VALUE_BYTES: usize = size_of::<Value>();
+/// What is charged for each value that is in another.
+pub(super) const VALUE_BYTES: usize = size_of::<Value>();
 
 /// What the allocator adds to an allocation, by a conservative guess.
-const ALLOCATION_BYTES: usize = 16;
+pub(super) const ALLOCATION_BYTES: usize = 16;
 
 /// A pair of the outermost map, which becomes a `HashMap<String, Value>`: its table has up to 16/7 places for an entry,
 /// each with a control byte. More than the two values that it would take in a list of pairs.

@@ -6,8 +6,13 @@
 //!
 //! - [`Claimed::Unknown`]: one window an address, for requests that are garbage or name a hotkey nobody knows.
 //! - [`Claimed::Known`]: one window an address *and hotkey*, for requests that name a hotkey the server would let in.
-//!   Garbage does not touch it. Garbage that borrows the hotkey's name does, and for that there is
-//!   [`refund_unproven`](AttemptLimiter::refund_unproven).
+//!   Only what the hotkey's owner has signed counts in it ([`note_proven`](AttemptLimiter::note_proven)): neither garbage
+//!   nor garbage that borrows the hotkey's name.
+//!
+//! What a forgery in a known name costs, a verification, is counted for its address
+//! ([`note_unproven`](AttemptLimiter::note_unproven)). An address that has cost too many is not shut out, for the owner of
+//! the name may share it. It [has overdrawn](AttemptLimiter::has_overdrawn), and the caller verifies for it when there is
+//! nothing better to do.
 
 mod windows;
 
@@ -28,24 +33,25 @@ use super::{Hotkey, SourcePrefix};
 ///   account. One that goes from a window of its own through a shared one may get three times `per_minute` in 60
 ///   seconds, no more.
 /// - An attempt costs a constant number of table operations, whatever the tables hold.
-/// - Memory is bounded by `tracked_max` and `known_tracked_max`, about 100 bytes an address and 250 a known pair, and
-///   is allocated as needed.
+/// - Memory is bounded by `tracked_max` and `known_tracked_max`, about 100 bytes an address, as much for one that forges,
+///   and 250 a known pair, and is allocated as needed. A known pair is tracked once it has proven itself, so strangers
+///   cannot fill that table.
 ///
 /// IPv4 addresses written as IPv6 count as IPv4. IPv6 addresses count by their /64, which is what one customer gets at
 /// the least; who has a /48 has 65,536 of them, and ends up in the shared windows.
 ///
 /// # What it costs at worst
 ///
-/// Signature verifications in one window: `per_minute` for strangers at an address, and `per_minute +
-/// unproven_per_minute` for each known hotkey that somebody at that address names. With the default of 30, 300 and 64
-/// known hotkeys that is 21,150 a minute for an address that claims to be all of them, some two seconds of one core.
-/// In all, it is bounded by the sizes of both tables and the shared windows, and before that by the bounded queue
-/// of the one thread that verifies.
+/// Signature verifications in one window: `per_minute` for strangers at an address, `unproven_per_minute` for forgeries
+/// in whatever known names, and `per_minute` for each known hotkey whose owner is there. With the default of 30 and 300
+/// that is 330 a minute for an address at which nobody is known, 20 ms of one core. What an address wants beyond that has
+/// the time that is left over.
 #[derive(Debug)]
 pub struct AttemptLimiter<S = RandomState> {
     limits: AttemptLimits,
     unknown: Windows<SourcePrefix, S>,
     known: Windows<(SourcePrefix, Hotkey), S>,
+    unproven: Windows<SourcePrefix, S>,
 }
 
 /// The bounds of an [`AttemptLimiter`].
@@ -57,7 +63,7 @@ pub struct AttemptLimits {
     pub tracked_max: usize,
     /// Pairs of address and known hotkey that have a window to themselves.
     pub known_tracked_max: usize,
-    /// Attempts in the name of a known hotkey that are given back in a window because they proved nothing.
+    /// Forgeries in the name of known hotkeys from an address in a window, before it has overdrawn.
     pub unproven_per_minute: u32,
 }
 
@@ -94,28 +100,41 @@ impl<S: BuildHasher + Clone> AttemptLimiter<S> {
         Self {
             limits,
             unknown: Windows::new(limits.tracked_max, hasher.clone()),
-            known: Windows::new(limits.known_tracked_max, hasher),
+            known: Windows::new(limits.known_tracked_max, hasher.clone()),
+            unproven: Windows::new(limits.tracked_max, hasher),
         }
     }
 
-    /// Counts an attempt and says whether it may go on. `now` comes from a monotonic clock; readings that overtake
-    /// each other by a little, as those of several threads do, are harmless.
+    /// Says whether an attempt may go on, and counts it if it claims nobody who is known; one in a known name is counted
+    /// once it has turned out to be proven or not. `now` comes from a monotonic clock; readings that overtake each other by
+    /// a little, as those of several threads do, are harmless.
     pub fn allow(&mut self, ip: IpAddr, claimed: Claimed<'_>, now: Instant) -> bool {
-        let prefix = SourcePrefix::of(ip);
-        let window = match claimed {
-            Claimed::Unknown => self.unknown.charged(prefix, now),
-            Claimed::Known(hotkey) => self.known.charged((prefix, *hotkey), now),
-        };
-        window.take(self.limits.per_minute)
+        let (prefix, per_minute) = (SourcePrefix::of(ip), self.limits.per_minute);
+        match claimed {
+            Claimed::Unknown => self.unknown.charged(prefix, now).take(per_minute),
+            Claimed::Known(hotkey) => match self.known.running(&(prefix, *hotkey), now) {
+                Some(window) => window.has_left(per_minute),
+                None => per_minute > 0,
+            },
+        }
     }
 
-    /// Gives an attempt in the name of a known hotkey back, because it proved nothing: its signature, its time or its
-    /// nonce was refused. Whoever sent it, it is not held against the hotkey's owner, who may share the address; up to
-    /// `unproven_per_minute` times in a window, because every one of them may have cost a verification.
-    pub fn refund_unproven(&mut self, ip: IpAddr, claimed: &Hotkey, now: Instant) {
-        if let Some(window) = self.known.running(&(SourcePrefix::of(ip), *claimed), now) {
-            window.give_back(self.limits.unproven_per_minute);
-        }
+    /// Counts an attempt in a known name whose signature is the owner's.
+    pub fn note_proven(&mut self, ip: IpAddr, known: &Hotkey, now: Instant) {
+        self.known.charged((SourcePrefix::of(ip), *known), now).take(self.limits.per_minute);
+    }
+
+    /// Counts an attempt in a known name whose signature was looked at and is not the owner's. It is not held against
+    /// the owner, who may share the address. What was refused before that, for its time or its form, has cost nothing.
+    pub fn note_unproven(&mut self, ip: IpAddr, now: Instant) {
+        self.unproven.charged(SourcePrefix::of(ip), now).take(self.limits.unproven_per_minute);
+    }
+
+    /// Whether `unproven_per_minute` forgeries came from the address of late: then what it claims is to be verified only
+    /// when nobody else waits for that.
+    pub fn has_overdrawn(&mut self, ip: IpAddr, now: Instant) -> bool {
+        let unproven_max = self.limits.unproven_per_minute;
+        self.unproven.running(&SourcePrefix::of(ip), now).is_some_and(|window| !window.has_left(unproven_max))
     }
 
     /// How many addresses have a window to themselves; windows that are over count until they are reclaimed.
@@ -209,27 +228,48 @@ mod tests {
         assert_eq!(limiter.tracked(), 1);
     }
 
+    fn exhaust_proven(limiter: &mut AttemptLimiter, ip: IpAddr, known: &Hotkey, now: Instant) {
+        for _ in 0..PER_MINUTE {
+            assert!(limiter.allow(ip, Claimed::Known(known), now));
+            limiter.note_proven(ip, known, now);
+        }
+        assert!(!limiter.allow(ip, Claimed::Known(known), now));
+    }
+
     #[test]
     fn garbage_does_not_lock_out_a_known_hotkey_at_the_same_address() {
         let (mut limiter, now) = (limiter(10), Instant::now());
         exhaust(&mut limiter, address(1), Claimed::Unknown, now);
-        exhaust(&mut limiter, address(1), Claimed::Known(&hotkey(1)), now);
-        exhaust(&mut limiter, address(1), Claimed::Known(&hotkey(2)), now);
-        exhaust(&mut limiter, address(2), Claimed::Known(&hotkey(1)), now);
+        exhaust_proven(&mut limiter, address(1), &hotkey(1), now);
+        exhaust_proven(&mut limiter, address(1), &hotkey(2), now);
+        exhaust_proven(&mut limiter, address(2), &hotkey(1), now);
+        assert!(limiter.allow(address(1), Claimed::Known(&hotkey(1)), now + MINUTE));
     }
 
     #[test]
-    fn attempts_that_borrow_a_known_name_are_given_back_up_to_their_own_bound() {
+    fn forgeries_in_a_known_name_are_counted_for_their_address_and_never_for_the_name() {
         let (mut limiter, now) = (limiter(10), Instant::now());
-        let mut verifications = 0;
-        while limiter.allow(address(1), Claimed::Known(&hotkey(1)), now) {
-            verifications += 1;
-            limiter.refund_unproven(address(1), &hotkey(1), now);
+        for _ in 0..10 * PER_MINUTE {
+            assert!(!limiter.has_overdrawn(address(1), now));
+            assert!(limiter.allow(address(1), Claimed::Known(&hotkey(1)), now));
+            limiter.note_unproven(address(1), now);
         }
-        assert_eq!(verifications, PER_MINUTE + 10 * PER_MINUTE);
-        // A refund for a window that does not run creates none.
-        limiter.refund_unproven(address(1), &hotkey(2), now);
-        exhaust(&mut limiter, address(1), Claimed::Known(&hotkey(2)), now);
+        assert!(limiter.has_overdrawn(address(1), now));
+        assert!(!limiter.has_overdrawn(address(2), now) && !limiter.has_overdrawn(address(1), now + MINUTE));
+        exhaust_proven(&mut limiter, address(1), &hotkey(1), now);
+    }
+
+    #[test]
+    fn forgeries_fill_no_place_of_those_who_prove_themselves() {
+        let (mut limiter, now) = (limiter(10), Instant::now());
+        for n in 0..5_000 {
+            limiter.allow(address(n), Claimed::Known(&hotkey(1)), now);
+            limiter.note_unproven(address(n), now);
+        }
+        for n in 0..10 {
+            exhaust_proven(&mut limiter, address(10_000 + n), &hotkey(2), now);
+        }
+        assert_eq!(limiter.known.tracked(), 10);
     }
 
     #[test]

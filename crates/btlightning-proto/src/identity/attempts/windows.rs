@@ -12,14 +12,13 @@ use super::SHARED_WINDOWS;
 pub(super) struct Window {
     started: Instant,
     used: u32,
-    given_back: u32,
 }
 
 const WINDOW: Duration = Duration::from_secs(60);
 
 impl Window {
     fn starting(now: Instant) -> Self {
-        Self { started: now, used: 0, given_back: 0 }
+        Self { started: now, used: 0 }
     }
 
     fn is_over(&self, now: Instant) -> bool {
@@ -33,12 +32,9 @@ impl Window {
         allowed
     }
 
-    /// Undoes one `take`, unless that was done `max` times already.
-    pub(super) fn give_back(&mut self, max: u32) {
-        if self.used > 0 && self.given_back < max {
-            self.used -= 1;
-            self.given_back += 1;
-        }
+    /// Whether a `take` would count.
+    pub(super) fn has_left(&self, max: u32) -> bool {
+        self.used < max
     }
 }
 

@@ -3,7 +3,9 @@
 use super::{CLOCK_AHEAD_SECS_MAX, decode_signature, encode_signature, request_text, response_text};
 use crate::error::LightningError;
 use crate::identity::sr25519::{self, SIGNATURE_BYTES, SignatureError};
-use crate::identity::{CertFingerprint, Hotkey, HotkeyError, Nonce, NonceError, ReplayError, ReplayWindow};
+use crate::identity::{
+    CertFingerprint, Hotkey, HotkeyError, Nonce, NonceError, ReplayError, ReplayWindow, Standing,
+};
 use crate::wire::{HandshakeRequest, HandshakeResponse};
 
 /// A well-formed request. Nothing in it is proven: anyone may have written any hotkey into it.
@@ -100,8 +102,21 @@ impl VerifiedClaim {
     /// # Errors
     /// [`Refusal::Replay`], of which [`ReplayError`] says why.
     pub fn admit(self, window: &mut ReplayWindow, now: u64) -> Result<AdmittedClaim, Refusal> {
+        self.admit_as(Standing::Unknown, window, now)
+    }
+
+    /// The same for a validator that has this standing with the server; see [`ReplayWindow::admit_as`].
+    ///
+    /// # Errors
+    /// [`Refusal::Replay`], of which [`ReplayError`] says why.
+    pub fn admit_as(
+        self,
+        standing: Standing,
+        window: &mut ReplayWindow,
+        now: u64,
+    ) -> Result<AdmittedClaim, Refusal> {
         let Claim { validator, nonce, timestamp, .. } = self.0;
-        window.admit(validator, nonce, timestamp, now).map_err(Refusal::Replay)?;
+        window.admit_as(standing, validator, nonce, timestamp, now).map_err(Refusal::Replay)?;
         Ok(AdmittedClaim(self.0))
     }
 }

@@ -25,8 +25,10 @@
 //! back as `None`, and a unit variant does not come back out of a flattened, untagged or internally tagged type,
 //! because serde buffers those and takes a number there for a number.
 
+mod bytes;
 mod de;
 mod key;
+mod meter;
 mod ser;
 mod variant;
 

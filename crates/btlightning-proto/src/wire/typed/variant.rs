@@ -6,11 +6,11 @@ use serde::de::{DeserializeSeed, EnumAccess, IntoDeserializer, VariantAccess, Vi
 
 use super::super::error::DecodeError;
 use super::super::reader::Head;
-use super::de::Deserializer;
+use super::de::Input;
 
 /// A variant of which the head of the map or array was read.
 pub(super) struct Variant<'a, 'de> {
-    pub(super) de: &'a mut Deserializer<'de>,
+    pub(super) input: &'a mut Input<'de>,
     pub(super) form: VariantForm,
 }
 
@@ -32,7 +32,7 @@ impl<'de> EnumAccess<'de> for Variant<'_, 'de> {
     type Variant = Self;
 
     fn variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<(T::Value, Self), DecodeError> {
-        let name = match self.de.reader.head()? {
+        let name = match self.input.reader.head()? {
             Head::Uint(index) => return Ok((seed.deserialize(index.into_deserializer())?, self)),
             Head::Str(name) => std::str::from_utf8(name).ok(),
             _ => None,
@@ -71,7 +71,7 @@ impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
         if let VariantForm::Array { has_content: false } = self.form {
             return Ok(());
         }
-        match self.de.reader.head()? {
+        match self.input.reader.head()? {
             Head::Nil | Head::Array(0) => Ok(()),
             _ => Err(DecodeError::Unexpected { expected: "nothing in a unit variant" }),
         }
@@ -79,15 +79,15 @@ impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, DecodeError> {
         self.require_content()?;
-        if let (VariantForm::Array { .. }, Head::Array(1)) = (self.form, self.de.peek()?) {
-            self.de.reader.head()?;
+        if let (VariantForm::Array { .. }, Head::Array(1)) = (self.form, self.input.peek()?) {
+            self.input.reader.head()?;
         }
-        seed.deserialize(self.de)
+        seed.deserialize(self.input.for_place_of::<T::Value>())
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, DecodeError> {
         self.require_content()?;
-        self.de.deserialize_tuple(len, visitor)
+        self.input.for_place_of::<V::Value>().deserialize_tuple(len, visitor)
     }
 
     fn struct_variant<V: Visitor<'de>>(
@@ -96,6 +96,6 @@ impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
         self.require_content()?;
-        self.de.deserialize_any(visitor)
+        self.input.for_place_of::<V::Value>().visit_parts(visitor)
     }
 }
