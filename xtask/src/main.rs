@@ -6,9 +6,12 @@
     reason = "a program for a terminal: printing is its purpose"
 )]
 
+mod attack;
 mod bench;
+mod fuzz;
 mod instructions;
 mod python;
+mod schedules;
 mod steps;
 mod tidy;
 
@@ -30,9 +33,19 @@ cargo xtask <command>
   bench [OPTIONS]    measures ours, the published package, raw quinn and gRPC side by side; --help lists the options
     --report           makes tables and charts of the results that are there
     --check            fails if they are not what the results say
+  attack             attacks a running server and a running client, one line for each attack; for the figures
+    --quick            fewer of everything, in the dev profile
+    --only NAMES       only those whose names contain one of these, with commas between
+    --report           makes the tables of README.md and SECURITY.md of the results of the last full run
+    --check            fails if they are not what the results say
+  fuzz [TARGET ...] [--seconds N]
+                     runs the fuzz targets, each for so long; wants a nightly compiler and cargo-fuzz
+    --keep             puts what was found, minimised, into the committed corpora
   instructions       how many instructions the hot paths take; fails if more than 5% above the baseline
   instructions --bless
                      the same, and makes them the baseline
+  schedules [--count N] [--from SEED]
+                     random schedules over the simulated network, 5,000 unless told otherwise
   wallet-feature     the feature that brings wallet files on this host
   wheel              builds the Python wheel and the sdist, and checks both; into target/python/dist-release
     --dev              of the dev profile, into target/python/dist-dev
@@ -53,9 +66,12 @@ fn main() -> ExitCode {
         ["test"] => steps::test(&root()),
         ["tidy"] => tidy::run(&root(), false),
         ["tidy", "--fix-counts"] => tidy::run(&root(), true),
+        ["attack", ref args @ ..] => attack::attack(&root(), args),
         ["bench", ref args @ ..] => bench::bench(&root(), args),
+        ["fuzz", ref args @ ..] => fuzz::run(&root(), args),
         ["instructions"] => instructions::run(&root(), false),
         ["instructions", "--bless"] => instructions::run(&root(), true),
+        ["schedules", ref args @ ..] => schedules::run(&root(), args),
         ["wallet-feature"] => {
             println!("{}", steps::wallet_feature());
             Ok(())

@@ -54,11 +54,14 @@ fn test_steps(target: &Path) -> Vec<Step> {
     let mut bench = words("test --manifest-path benchmarks/Cargo.toml --locked --target-dir");
     // The driver, not the peers: those are what is measured, and build what nobody else needs.
     bench.extend([bench_target, "--package".to_owned(), "btlightning-benchmark-driver".to_owned()]);
-    let wallet = format!("test -p btlightning --features {} --lib --locked signing", wallet_feature());
+    // Unit, integration and doc tests, with every feature that this host can build; builds the examples. The steps that
+    // run the examples build without features.
+    let workspace = format!(
+        "test --workspace --features btlightning/subtensor,btlightning/{} --locked",
+        wallet_feature()
+    );
     let mut steps = vec![
-        // Unit, integration and doc tests; builds the examples. The next step builds without the feature.
-        Step { name: "workspace", needs: "Cargo.toml", cargo_args: words(WORKSPACE) },
-        Step { name: "wallet", needs: "Cargo.toml", cargo_args: words(&wallet) },
+        Step { name: "workspace", needs: "Cargo.toml", cargo_args: words(&workspace) },
         Step { name: "interop", needs: "interop/Cargo.toml", cargo_args: interop },
         Step { name: "bench-driver", needs: "benchmarks/Cargo.toml", cargo_args: bench },
     ];
@@ -74,8 +77,6 @@ fn test_steps(target: &Path) -> Vec<Step> {
     }
     steps
 }
-
-const WORKSPACE: &str = "test --workspace --features btlightning/subtensor --locked";
 
 /// The examples, each of which runs to its end, and where they are.
 const EXAMPLES: [(&str, &str); 5] = [

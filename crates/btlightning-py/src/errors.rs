@@ -103,7 +103,7 @@ pub(crate) fn published_call(error: CallError) -> PyErr {
 fn call_in_words(error: CallError, message: impl FnOnce(&LightningError) -> String) -> PyErr {
     let (reason, retryable) = (error.reason(), error.is_retryable());
     let timed_out = match &error {
-        CallError::TimedOut { phase: Phase::Chunk, .. } => Some(Class::StreamTimeout),
+        CallError::TimedOut { phase: Phase::Chunk | Phase::Stream, .. } => Some(Class::StreamTimeout),
         CallError::TimedOut { .. } => Some(Class::Timeout),
         _ => None,
     };

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +33,7 @@ from btlightning import (
     HandshakeError,
     Lightning,
     LightningConnectionError,
+    LightningError,
     LightningServer,
     LightningTimeoutError,
     Miner,
@@ -51,6 +54,8 @@ def count(data: dict[str, Any]) -> Iterator[bytes]:
         gate.wait(PATIENCE)
     for number in range(data["to"]):
         yield str(number).encode()
+    if data.get("hang"):
+        gate.wait(PATIENCE)
     if data.get("fail"):
         raise RuntimeError("no further")
 
@@ -203,6 +208,32 @@ def test_a_query_that_takes_too_long_is_a_connection_and_a_timeout_error(
     assert client.query(axon(miner), "echo", {"still": "good"}).data == {"still": "good"}
 
 
+def test_an_answer_is_as_large_as_the_call_allows(client: Lightning, miner: LightningServer) -> None:
+    large = {"large": "x" * 5_000}
+    with pytest.raises(LightningError, match="4000") as refused:
+        client.query(miner.hotkey, "echo", large, answer_bytes_max=4_000)
+    (answer,) = client.fan_out([miner.hotkey], "echo", large, answer_bytes_max=4_000)
+    assert answer.error is not None and str(answer.error) == str(refused.value)
+    with pytest.raises(StreamError, match="4000"):
+        client.stream(miner.hotkey, "count", {"to": 100}, answer_bytes_max=4_000).collect()
+    assert client.query(miner.hotkey, "echo", large, answer_bytes_max=6_000).data == large
+    for bytes_max in (0, -1):
+        with pytest.raises(ConfigError, match="answer_bytes_max must be a positive number"):
+            client.query(miner.hotkey, "echo", {}, answer_bytes_max=bytes_max)
+
+
+def test_a_whole_answer_in_chunks_has_a_bound(miner: LightningServer) -> None:
+    with new_client(stream_timeout_secs=0.05) as impatient:
+        impatient.initialize_connections([axon(miner)])
+        with pytest.raises(TimeoutError):
+            impatient.stream(miner.hotkey, "count", {"to": 1, "hang": True}).collect()
+        assert impatient.stream(miner.hotkey, "count", {"to": 3}, stream_timeout=30).collect()
+    with new_client() as client:
+        client.initialize_connections([axon(miner)])
+        with pytest.raises(TimeoutError):
+            client.stream(miner.hotkey, "count", {"to": 1, "hang": True}, stream_timeout=0.05).collect()
+
+
 def test_before_it_is_initialized_a_published_query_fails(miner: LightningServer) -> None:
     client = new_client()
     with pytest.raises(ConnectionError, match="^connection error: QUIC endpoint not initialized$"):
@@ -311,6 +342,23 @@ def test_a_fan_out_has_exactly_one_answer_a_miner(client: Lightning, miner: Ligh
         missing.data  # noqa: B018
 
 
+def test_large_answers_of_a_fan_out_are_not_decoded_all_at_once(client: Lightning) -> None:
+    servers = [new_server(bytes([seed]) * 32) for seed in range(1, 7)]
+    with contextlib.ExitStack() as running:
+        for server in servers:
+            server.register("large", lambda data: {"bytes": bytes(600 * 1024)})
+            running.enter_context(server)
+        calls = client.fan_out([axon(server) for server in servers], "large", {})._calls
+        batches = [calls.next()]
+        # sleeps: nothing tells that all the answers are there; were they not, the test would pass and show nothing.
+        time.sleep(0.5)
+        while batches[-1]:
+            batches.append(calls.next())
+        # With the second of them there are more than 1 MiB.
+        assert max(len(batch) for batch in batches) <= 2
+        assert sum(len(batch) for batch in batches) == len(servers)
+
+
 def test_types_go_in_and_come_out(client: Lightning, miner: LightningServer) -> None:
     @dataclass
     class Point:
@@ -339,7 +387,7 @@ def test_every_setting_is_a_keyword_of_both_clients() -> None:
             new_client(**options)
             new_async_client(**options)
         assert keywords[name].default == (60.0 if name == "reconnect_slow_probe_interval_secs" else None)
-    assert len(ClientOptions.__annotations__) == 13
+    assert len(ClientOptions.__annotations__) == 14
     with pytest.raises(TypeError, match="max_conections"):
         new_async_client(max_conections=1)
 

@@ -181,7 +181,7 @@ def test_every_setting_is_a_keyword_of_both_servers() -> None:
             new_server(b"m" * 32, **options)
             new_async_server(b"m" * 32, **options)
         assert keywords[name].default is None
-    assert len(OPTIONS) == 23
+    assert len(OPTIONS) == 24
     with pytest.raises(TypeError, match="max_conections"):
         new_async_server(max_conections=1)
 

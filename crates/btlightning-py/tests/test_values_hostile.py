@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import tracemalloc
 import typing
@@ -10,10 +11,12 @@ from itertools import product
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
+import pydantic
 import pytest
 
-from btlightning._errors import SerializationError
+from btlightning._errors import SerializationError, words_of
 from btlightning._native import Ext, decode_payload, encode_payload
+from btlightning._typed import converter
 
 MIB = 1024 * 1024
 
@@ -256,3 +259,85 @@ def test_a_large_array_is_copied_once() -> None:
     np = pytest.importorskip("numpy")
     payload = encode_payload({"k": np.zeros(4 * MIB)})
     assert peak_of(payload) < 33 * MIB
+
+
+# Types
+
+
+def peak_of_misfit(annotation: Any, payload: Any) -> tuple[SerializationError, int]:
+    """What is raised, and the most memory that it takes, in bytes."""
+    convert = converter(annotation)
+    assert convert is not None
+    tracemalloc.start()
+    try:
+        with pytest.raises(SerializationError) as unfit:
+            convert(payload)
+        return unfit.value, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+class Numbers(pydantic.BaseModel):
+    of_list: list[int] = []
+    of_dict: dict[str, int] = {}
+
+
+#: What a peer might write into a log: a line of its own, a terminal's escape, and what turns the text around.
+FORGED = "x\nERROR all is lost\x1b[2K\u202e"
+
+
+def is_one_short_line(words: str) -> bool:
+    return words.isprintable() and len(words) < 1200
+
+
+def test_of_very_many_misfits_only_their_number_is_told() -> None:
+    error, peak = peak_of_misfit(Numbers, {"of_list": ["x"] * 200_000})
+    assert str(error) == "Numbers: 200000 values are not of their types" and error.__cause__ is None
+    assert peak < MIB
+    error, peak = peak_of_misfit(Numbers, {"of_list": ["x"] * 100})
+    assert str(error).startswith("Numbers.of_list[0]: ") and str(error).endswith("(and 99 more)")
+
+
+@pytest.mark.parametrize("key", [FORGED, "k" * MIB, "\n" * MIB])
+def test_a_key_of_a_peers_is_one_short_line(key: str) -> None:
+    @dataclasses.dataclass
+    class Plain:
+        of_dict: dict[str, int]
+
+    for annotation in (Numbers, Plain):
+        error, _ = peak_of_misfit(annotation, {"of_dict": {key: "x"}})
+        assert "of_dict[" in str(error) and is_one_short_line(str(error))
+        assert is_one_short_line(words_of(error))
+
+
+def test_what_a_types_own_code_says_is_one_short_line() -> None:
+    class Choosy(pydantic.BaseModel):
+        name: str
+
+        @pydantic.field_validator("name")
+        @classmethod
+        def refuse(cls, name: str) -> str:
+            raise ValueError(f"no {name}")
+
+    @dataclasses.dataclass
+    class Plain:
+        name: str
+        error: typing.ClassVar[type[Exception]] = ValueError
+
+        def __post_init__(self) -> None:
+            raise self.error(f"no {self.name}")
+
+    class Worse(Plain):
+        error = RuntimeError
+
+    for annotation in (Choosy, Plain, Worse):
+        for name in (FORGED, "k" * MIB):
+            error, _ = peak_of_misfit(annotation, {"name": name})
+            assert "no " in str(error) and is_one_short_line(str(error))
+
+
+def test_words_in_a_log_are_one_short_line() -> None:
+    assert words_of(ValueError("a\\b 'é'")) == "ValueError: a\\b 'é'"
+    assert words_of(ValueError(FORGED)) == "ValueError: x\\nERROR all is lost\\x1b[2K\\u202e"
+    assert words_of(ValueError("x" * MIB)) == f"ValueError: {'x' * 1000}..."
+    assert words_of(ValueError()) == "ValueError"

@@ -1,5 +1,5 @@
 //! What btlightning's tests stand on: a simulated network under quinn, keys with names, and, with the feature `chain`, an
-//! in-memory Subtensor.
+//! in-memory Subtensor, with `by-hand`, peers that say what they should not.
 //!
 //! [`SimNet`] carries datagrams between [`SimSocket`]s with delay, loss, duplicates, reordering, a bandwidth, NAT
 //! rebinding and partitions. It waits on tokio's timers alone, so under `#[tokio::test(start_paused = true)]` an hour of
@@ -38,6 +38,8 @@
 //!   fine; the age of its address tokens and rustls' view of a certificate's validity are read off the system's clock.
 //! - A network lives in the runtime it was made in, and carries nothing once that runtime is gone.
 
+#[cfg(feature = "by-hand")]
+pub mod by_hand;
 #[cfg(feature = "chain")]
 pub mod chain;
 pub mod keys;

@@ -21,6 +21,9 @@ pub mod client;
 mod compat;
 mod draft;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzzing;
+mod hush;
 mod limits;
 #[cfg(feature = "subtensor")]
 pub mod metagraph;

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,15 +12,10 @@ use btlightning::server::Handler;
 use btlightning::{
     LightningClient, LightningClientConfig, LightningServer, PeerState, QuicAxonInfo, Sr25519Signer,
 };
-use btlightning_proto::wire::FRAME_HEADER_BYTES;
+use btlightning_testkit::by_hand::Impostor;
+use btlightning_testkit::by_hand::tls::Shown;
 use btlightning_testkit::keys;
-use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Connection, Endpoint};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use quinn::Connection;
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,10 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 async fn a_man_in_the_middle_with_the_public_certificate_alone_is_refused() {
     let miner = Miner::start("miner").await;
     let to_miner = connect_without_looking(miner.addr).await;
-    let stolen = certificate_of(&to_miner);
-    // The miner's certificate, and a key that is not the certificate's. The handshake is passed on word for word, so
-    // every sr25519 signature in it is right.
-    let middle = Middle::start(stolen, to_miner);
+    // The miner's certificate, and a key that is not the certificate's.
+    let middle = Impostor::start(Shown::stolen_from(&to_miner).unwrap(), to_miner).unwrap();
 
     let mut client = miner.client();
     client.initialize_connections(vec![miner.axon_at(middle.addr)]).await.unwrap();
@@ -51,8 +44,7 @@ async fn a_handshake_passed_on_by_one_miner_to_another_is_refused() {
     let victim = Miner::start("victim").await;
     let to_victim = connect_without_looking(victim.addr).await;
     // The relay holds its own certificate's key, as every miner does.
-    let (certificate, key) = fresh_certificate();
-    let relay = Middle::start_with(certificate, key, to_victim);
+    let relay = Impostor::start(Shown::fresh().unwrap(), to_victim).unwrap();
 
     let mut client = victim.client();
     client.initialize_connections(vec![victim.axon_at(relay.addr)]).await.unwrap();
@@ -103,95 +95,6 @@ impl Miner {
         client.set_signer(Box::new(signer));
         client
     }
-}
-
-/// Answers QUIC with a certificate and a key of its choosing, and passes every stream's bytes on to a real miner and
-/// back.
-struct Middle {
-    addr: SocketAddr,
-    passed: std::sync::Mutex<mpsc::UnboundedReceiver<()>>,
-    _serving: JoinHandle<()>,
-}
-
-impl Middle {
-    fn start(stolen: CertificateDer<'static>, onward: Connection) -> Self {
-        let (_, key) = fresh_certificate();
-        Self::start_with(stolen, key, onward)
-    }
-
-    fn start_with(
-        certificate: CertificateDer<'static>,
-        key: PrivateKeyDer<'static>,
-        onward: Connection,
-    ) -> Self {
-        let key = rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
-        let shown = Arc::new(Shown(Arc::new(CertifiedKey::new(vec![certificate], key))));
-        let mut config = rustls::ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_no_client_auth()
-            .with_cert_resolver(shown);
-        config.alpn_protocols = vec![b"btlightning".to_vec()];
-        let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(config).unwrap()));
-        let endpoint = Endpoint::server(config, (Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        let addr = endpoint.local_addr().unwrap();
-        let (passing, passed) = mpsc::unbounded_channel();
-        let serving = tokio::spawn(async move {
-            while let Some(incoming) = endpoint.accept().await {
-                let Ok(connection) = incoming.await else { continue };
-                let _ = pass_on(&connection, &onward, &passing).await;
-            }
-        });
-        Self { addr, passed: passed.into(), _serving: serving }
-    }
-
-    /// How many streams were passed on since the last time it was asked.
-    fn passed_on(&self) -> usize {
-        let mut passed = self.passed.lock().unwrap();
-        std::iter::from_fn(|| passed.try_recv().ok()).count()
-    }
-}
-
-/// Passes one stream on, in both directions.
-async fn pass_on(
-    from: &Connection,
-    to: &Connection,
-    passing: &mpsc::UnboundedSender<()>,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let (mut back, mut asked) = from.accept_bi().await?;
-    let request = asked.read_to_end(1 << 20).await?;
-    assert!(request.len() > FRAME_HEADER_BYTES);
-    passing.send(())?;
-    let (mut ask, mut answered) = to.open_bi().await?;
-    ask.write_all(&request).await?;
-    ask.finish()?;
-    back.write_all(&answered.read_to_end(1 << 20).await?).await?;
-    back.finish()?;
-    back.stopped().await?;
-    Ok(())
-}
-
-#[derive(Debug)]
-struct Shown(Arc<CertifiedKey>);
-
-impl ResolvesServerCert for Shown {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.clone())
-    }
-}
-
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
-
-fn fresh_certificate() -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    (made.cert.der().clone(), PrivatePkcs8KeyDer::from(made.key_pair.serialize_der()).into())
-}
-
-fn certificate_of(connection: &Connection) -> CertificateDer<'static> {
-    let identity = connection.peer_identity().unwrap();
-    identity.downcast_ref::<Vec<CertificateDer<'static>>>().unwrap()[0].clone()
 }
 
 /// What an attacker does: connects to a miner and believes every certificate.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use async_trait::async_trait;
 use btlightning::server::{HandshakeObserver, ValidatorPermitResolver};
 use btlightning::{CallbackSigner, LightningError, Result, Sr25519Signer};
-use btlightning_proto::wire::{FrameWriter, HandshakeResponse, MessageType};
+use btlightning_proto::wire::{FrameWriter, HandshakeRequest, HandshakeResponse, MessageType, encode_frame};
 use common::{Miner, Raw, config, data, eventually, hotkey, key, new_server, unix_secs, within};
 
 #[tokio::test]
@@ -181,6 +181,77 @@ async fn garbage_does_not_use_up_the_attempts_of_who_holds_a_permit() {
     Raw::authenticated(&miner, "alice").await;
 }
 
+/// A handshake in the name of `whose`, signed by somebody else.
+fn forged(raw: &Raw, whose: &str) -> HandshakeRequest {
+    raw.opening("mallory", |r| r.validator_hotkey = hotkey(whose).to_string()).0
+}
+
+#[tokio::test]
+async fn forgeries_and_old_requests_in_a_permitted_name_do_not_lock_out_its_owner() {
+    let config = config().max_handshake_attempts_per_minute(2).require_validator_permit(true);
+    let miner = Miner::with(config, |server| server.set_validator_permit_resolver(permits(["alice"]))).await;
+    // Twice as many as an address has verified before its turn comes last, and as many that cost nothing.
+    for _ in 0..5 {
+        let mallory = Raw::connect(&miner).await;
+        for _ in 0..8 {
+            mallory.handshake_refused(&forged(&mallory, "alice")).await;
+        }
+        let mallory = Raw::connect(&miner).await;
+        let (old, _) = mallory.opening_at("alice", unix_secs() - 301, |_| {});
+        for _ in 0..8 {
+            mallory.handshake_refused(&old).await;
+        }
+    }
+    let alice = Raw::connect(&miner).await;
+    for _ in 0..2 {
+        alice.accepted("alice").await;
+    }
+    alice.refused("alice").await;
+}
+
+#[tokio::test]
+async fn a_connection_on_which_too_many_handshakes_fail_is_closed() {
+    let miner = Miner::with(config().max_handshake_attempts_per_minute(1000), |_| {}).await;
+    let raw = Raw::connect(&miner).await;
+    for _ in 0..8 {
+        raw.handshake_refused(&forged(&raw, "alice")).await;
+    }
+    assert!(raw.is_open());
+    let last = encode_frame(&forged(&raw, "alice"), 4096).unwrap();
+    let _streams = raw.send(&last).await;
+    assert_eq!(raw.closed_for().await, "too_many_handshakes");
+    // What a validator is refused for other reasons is not held against it.
+    let alice = Raw::authenticated(&miner, "alice").await;
+    for _ in 0..20 {
+        alice.refused("bob").await;
+    }
+    assert!(alice.is_open());
+}
+
+#[tokio::test]
+async fn nonces_of_throw_away_hotkeys_leave_room_for_those_of_permitted_ones() {
+    let config = config().max_nonce_entries(8).max_handshake_attempts_per_minute(1000);
+    let miner = Miner::with(config, |server| server.set_validator_permit_resolver(permits(["alice"]))).await;
+    let count = async || (miner.server.get_permitted_validator_count().await == 1).then_some(());
+    eventually("the permits", count).await;
+    for n in 0..6 {
+        Raw::authenticated(&miner, &format!("mallory-{n}")).await;
+    }
+    Raw::connect(&miner).await.refused("mallory-6").await;
+    assert_eq!(miner.server.get_active_nonce_count().await, 6);
+    Raw::authenticated(&miner, "alice").await;
+    Raw::authenticated(&miner, "alice").await;
+    Raw::connect(&miner).await.refused("alice").await;
+}
+
+#[tokio::test]
+async fn who_finds_no_place_spends_no_nonce() {
+    let miner = Miner::with(config().max_connections(1), |_| {}).await;
+    let _alice = Raw::authenticated(&miner, "alice").await;
+    Raw::connect(&miner).await.refused("bob").await;
+    assert_eq!(miner.server.get_active_nonce_count().await, 1);
+}
+
 #[tokio::test]
 async fn a_connection_proves_one_validator() {
     let miner = Miner::start().await;
@@ -218,6 +289,20 @@ async fn a_hotkey_has_so_many_connections_and_the_newest_counts() {
         assert_eq!(raw.failure("echo", &data([])).await, "unrecognized synapse type");
     }
     assert_eq!(miner.members().await, 3);
+}
+
+#[tokio::test]
+async fn a_hotkey_has_four_connections_unless_told_otherwise() {
+    let miner = Miner::start().await;
+    let mut raws = Vec::new();
+    for _ in 0..4 {
+        raws.push(Raw::authenticated(&miner, "alice").await);
+    }
+    assert!(raws.iter().all(Raw::is_open));
+    raws.push(Raw::authenticated(&miner, "alice").await);
+    assert_eq!(raws[0].closed_for().await, "replaced");
+    assert!(raws[1..].iter().all(Raw::is_open));
+    assert_eq!(miner.members().await, 4);
 }
 
 #[tokio::test]

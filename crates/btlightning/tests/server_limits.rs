@@ -58,7 +58,7 @@ async fn the_windows_are_a_strangers_and_then_a_validators() {
     let stranger = Raw::connect(&miner).await;
     let (mut send, _receive) = stranger.connection.open_bi().await.unwrap();
     // What a write takes at once is what the windows leave.
-    assert_eq!(send.write(&megabyte).await.unwrap(), 32 * 1024);
+    assert_eq!(send.write(&megabyte).await.unwrap(), 8 * 1024);
     let raw = Raw::authenticated(&miner, "alice").await;
     eventually("the window", async || (raw.connection.stats().frame_rx.max_data > 0).then_some(())).await;
     let mut streams = Vec::new();
@@ -109,6 +109,55 @@ async fn handlers_that_hang_leave_threads_for_the_resolvers() {
     for mut receive in receiving {
         assert_eq!(read(&mut receive).await.data(), data([]));
     }
+}
+
+#[tokio::test]
+async fn a_validator_whose_handlers_hang_leaves_threads_for_others() {
+    let miner = Miner::start().await;
+    let door = Door::default();
+    miner.server.register("hang", door.handler());
+    let hang = request("hang", &data([]));
+    let (mut connections, mut held) = (Vec::new(), Vec::new());
+    for n in 0..4 {
+        let raw = Raw::authenticated(&miner, "alice").await;
+        for _ in 0..100 {
+            held.push(raw.send(&hang).await);
+        }
+        // The first began on the I/O thread, which went on without it.
+        door.begun_are((100 * (n + 1)).min(337)).await;
+        connections.push(raw);
+    }
+    let bob = Raw::authenticated(&miner, "bob").await;
+    let asked = bob.send(&hang).await;
+    door.begun_are(338).await;
+    assert_eq!(door.begun(), 338, "the others of alice wait");
+    drop((door, asked));
+}
+
+#[tokio::test]
+async fn handshakes_do_not_wait_for_the_blocking_pool() {
+    let miner = Miner::with(config(), |server| {
+        // Asked on a thread apart, since it may take its time.
+        let signer = Sr25519Signer::from_seed(btlightning_testkit::keys::seed("miner"));
+        let sign = move |text: &[u8]| btlightning::Signer::sign(&signer, text);
+        server.set_miner_signer(Box::new(btlightning::CallbackSigner::new(sign)));
+    })
+    .await;
+    // As many as the pool of a runtime has threads.
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let (begun, held) = (Arc::new(AtomicUsize::new(0)), Arc::new(std::sync::Mutex::new(held)));
+    for _ in 0..512 {
+        let (begun, held) = (begun.clone(), held.clone());
+        tokio::task::spawn_blocking(move || {
+            begun.fetch_add(1, Ordering::SeqCst);
+            let _ = held.lock().map(|held| held.recv());
+        });
+    }
+    eventually("the threads", async || (begun.load(Ordering::SeqCst) == 512).then_some(())).await;
+    let late = tokio::task::spawn_blocking(|| ());
+    Raw::authenticated(&miner, "alice").await;
+    assert!(!late.is_finished(), "the pool is full");
+    drop(release);
 }
 
 #[tokio::test]

@@ -11,19 +11,29 @@ use std::time::Duration;
 
 use btlightning::server::{Handler, SourceAddressResolver, SourceAllowlist, ValidatorPermitResolver};
 use btlightning::{IoThreads, LightningError, LightningServerConfigBuilder, Result};
-use common::{Miner, Raw, config, data, eventually, hotkey};
+use btlightning_testkit::by_hand::packet::{
+    FIRST_DATAGRAM_BYTES, Long, LongKind, crypto_frame, initial_keys,
+};
+use common::by_hand::Stranger;
+use common::sim::{VALIDATOR_IP, World};
+use common::{Miner, Raw, client_config, config, data, eventually, hotkey};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 
-/// Every line that this package logs on this thread: its level and its words.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<String>>>);
+/// Every line that this package or QUIC logs on this thread: its level and its words.
+#[derive(Clone)]
+struct Lines(Arc<Mutex<Vec<String>>>, Level);
 
 impl Lines {
     fn catch() -> (Self, DefaultGuard) {
-        let lines = Self::default();
+        Self::catch_from(Level::INFO)
+    }
+
+    /// Those of `level` and above.
+    fn catch_from(level: Level) -> (Self, DefaultGuard) {
+        let lines = Self(Arc::default(), level);
         let guard = tracing::subscriber::set_default(lines.clone());
         (lines, guard)
     }
@@ -39,7 +49,8 @@ impl Lines {
 
 impl Subscriber for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("btlightning::") && *metadata.level() <= tracing::Level::INFO
+        let whose = ["btlightning::", "quinn", "rustls"];
+        whose.iter().any(|whose| metadata.target().starts_with(whose)) && *metadata.level() <= self.1
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -207,6 +218,29 @@ async fn the_lines_of_a_resolver_that_hangs() {
 }
 
 #[tokio::test]
+async fn throw_away_hotkeys_do_not_flood_and_permitted_ones_have_their_lines() {
+    let (lines, _guard) = Lines::catch();
+    let config = here().max_handshake_attempts_per_minute(1000).max_connections_per_hotkey(1);
+    let miner = Miner::with(config, |server| {
+        let holders = HashSet::from([hotkey("alice").to_string()]);
+        server.set_validator_permit_resolver(Answers::new([Some(holders)]));
+    })
+    .await;
+    lines.has("INFO Initial validator permit resolution").await;
+    let mut raws = Vec::new();
+    for _ in 0..30 {
+        raws.push(Raw::authenticated(&miner, "mallory").await);
+    }
+    assert_eq!(lines.count("INFO Handshake successful"), 20);
+    assert_eq!(lines.count("WARN closing previous connection for validator"), 20);
+    for _ in 0..30 {
+        raws.push(Raw::authenticated(&miner, "alice").await);
+    }
+    assert_eq!(lines.count("INFO Handshake successful"), 50);
+    assert_eq!(lines.count("WARN closing previous connection for validator"), 49);
+}
+
+#[tokio::test]
 async fn what_others_choose_is_escaped_and_bounded_and_does_not_flood() {
     let (lines, _guard) = Lines::catch();
     let miner = Miner::with(here(), |_| {}).await;
@@ -227,4 +261,75 @@ async fn what_others_choose_is_escaped_and_bounded_and_does_not_flood() {
     assert_eq!(lines.count("ERROR Handler error for fails: a secret\\nERROR all is well"), 20);
     let lines = lines.0.lock().unwrap();
     assert!(lines.iter().all(|line| line.len() < 2048 && !line.contains('\n')));
+}
+
+#[tokio::test]
+async fn packets_that_quic_warns_of_do_not_flood_either() {
+    let (lines, _guard) = Lines::catch();
+    let config = here().require_address_validation(false).max_unauthenticated_connections_per_ip(256);
+    let miner = Miner::with(config, |_| {}).await;
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mut sent = 0;
+    for stranger in 0..64 {
+        let destination = [stranger; 8];
+        let keys = initial_keys(&destination).unwrap();
+        let packet = |number, token: &[u8], reserved| {
+            let kind = LongKind::Initial { token };
+            let packet = Long { kind, destination: &destination, source: &[], number, reserved };
+            // The beginning of a ClientHello.
+            packet.seal(&crypto_frame(0, &[1]), FIRST_DATAGRAM_BYTES, &keys.local).unwrap()
+        };
+        socket.send_to(&packet(0, &[], 0), miner.addr).await.unwrap();
+        for number in 1..160 {
+            // A token that it had not at first; and then bits that have to be zero.
+            let packet = if number < 80 { packet(number, &[1], 0) } else { packet(number, &[], 3) };
+            socket.send_to(&packet, miner.addr).await.unwrap();
+            sent += 1;
+        }
+        // For the server, which is on this thread.
+        tokio::task::yield_now().await;
+    }
+    Raw::authenticated(&miner, "alice").await;
+    assert!(sent > 10_000);
+    let warned = lines.count("illegal packet") + lines.count("invalid retry token");
+    assert!((1..=20).contains(&warned), "{warned} lines for {sent} packets");
+    // All of them: of a start, of a validator, and these.
+    assert!(lines.0.lock().unwrap().len() < 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_that_fail_and_end_do_not_flood_at_any_level() {
+    let (lines, _guard) = Lines::catch_from(Level::DEBUG);
+    let world = World::new();
+    let miner = world.miner(config().require_address_validation(false)).await;
+    let socket = |alpn| world.socket_at(VALIDATOR_IP, 0, client_config(alpn, |_| {}));
+    for _ in 0..30 {
+        // Not let in by TLS.
+        assert!(Raw::connect_from(socket(b"other"), miner.addr).await.is_err());
+    }
+    for name in [None, Some("mallory")] {
+        for _ in 0..30 {
+            let raw = Raw::connect_from(socket(b"btlightning"), miner.addr).await.unwrap();
+            match name {
+                Some(name) => drop(raw.accepted(name).await),
+                // sleeps: virtual time, until the server has the end of TLS
+                None => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+            raw.connection.close(0u8.into(), b"");
+        }
+    }
+    for _ in 0..30 {
+        // Sends more than it may.
+        let mut stranger = Stranger::connected(&world, VALIDATOR_IP, miner.addr).await;
+        for _ in 0..100 {
+            stranger.say(&[1; 4]);
+        }
+        stranger.closed().await;
+    }
+    for words in
+        ["DEBUG no connection from ", "had authenticated: ", " ended: ", "DEBUG closing the connection"]
+    {
+        let count = lines.count(words);
+        assert!((1..=20).contains(&count), "{count} lines: {words}");
+    }
 }

@@ -20,6 +20,10 @@ use callgrind::Callgrind;
 use report::Report;
 use std::path::Path;
 
+/// Set to anything, it makes counts that cannot be judged a failure: where they are judged, nobody is to find out later that
+/// they were not.
+const MUST_JUDGE: &str = "BTLIGHTNING_INSTRUCTIONS_MUST_JUDGE";
+
 /// Where the baseline is, in the checkout.
 const BASELINE: &str = "crates/btlightning-instructions/baseline.json";
 
@@ -36,5 +40,5 @@ pub(crate) fn run(root: &Path, bless: bool) -> Result<()> {
         println!("{BASELINE} has these counts now");
         return Ok(());
     }
-    report.verdict()
+    report.verdict(std::env::var_os(MUST_JUDGE).is_some())
 }

@@ -55,8 +55,9 @@ impl Report {
 
     /// Fails if a count has grown too much, or if the baseline is not one of these scenarios.
     ///
-    /// In another environment than the baseline's no growth fails: a compiler that is a little worse is nobody's change.
-    pub(super) fn verdict(&self) -> Result<()> {
+    /// In another environment than the baseline's no growth fails: a compiler that is a little worse is nobody's change. If
+    /// it `must_judge`, the environment itself does.
+    pub(super) fn verdict(&self, must_judge: bool) -> Result<()> {
         let of = |change| {
             let rows = self.rows.iter().filter(move |row| row.change() == change);
             rows.map(|row| row.name.as_str()).collect::<Vec<_>>().join(", ")
@@ -71,6 +72,13 @@ impl Report {
         }
         if !grown.is_empty() && self.environment_differences.is_empty() {
             failures.push(format!("more than {GROWTH_PERCENT_MAX}% above the baseline: {grown}"));
+        }
+        if must_judge && !self.environment_differences.is_empty() {
+            return Err(format!(
+                "instructions: these counts must be judged, and the baseline is of another environment: {}\n\
+                 Count in the baseline's, or, if it has gone for good, bless one of this.",
+                self.environment_differences.join("; ")
+            ));
         }
         if failures.is_empty() {
             return Ok(());
@@ -185,9 +193,11 @@ mod tests {
     fn growth_fails_and_names_what_has_grown() {
         let committed = counts(&[("decode", 1_000), ("encode", 1_000)]);
         let report = Report::new(&committed, &counts(&[("decode", 1_010), ("encode", 1_100)]));
-        let message = report.verdict().unwrap_err();
+        let message = report.verdict(false).unwrap_err();
         assert!(message.contains("more than 5% above the baseline: encode\n"), "{message}");
-        assert!(Report::new(&committed, &counts(&[("decode", 500), ("encode", 1_050)])).verdict().is_ok());
+        assert!(
+            Report::new(&committed, &counts(&[("decode", 500), ("encode", 1_050)])).verdict(false).is_ok()
+        );
     }
 
     #[test]
@@ -195,7 +205,7 @@ mod tests {
         let mut committed = counts(&[("encode", 1_000), ("old", 1_000)]);
         committed.environment.rustc = "rustc 1.90.0".into();
         let report = Report::new(&committed, &counts(&[("encode", 1_000), ("young", 1_000)]));
-        let message = report.verdict().unwrap_err();
+        let message = report.verdict(false).unwrap_err();
         assert!(message.contains("no baseline yet: young; in the baseline and no longer counted: old"));
     }
 
@@ -205,12 +215,15 @@ mod tests {
         let mut counted = counts(&[("encode", 2_000)]);
         counted.environment.rustc = "rustc 1.90.0".into();
         let report = Report::new(&committed, &counted);
-        assert_eq!(report.verdict(), Ok(()));
+        assert_eq!(report.verdict(false), Ok(()));
+        let message = report.verdict(true).unwrap_err();
+        assert!(message.contains("must be judged") && message.contains("rustc 1.90.0, not "), "{message}");
+        assert!(Report::new(&committed, &committed).verdict(true).is_ok());
         let text = report.to_string();
         assert!(text.contains("+100.0%  too much\n\nNot judged"), "{text}");
         assert!(text.contains("rustc: rustc 1.90.0, not "), "{text}");
         let first = Report::new(&Baseline::default(), &counted);
-        assert!(!first.to_string().contains("Not judged") && first.verdict().is_err());
+        assert!(!first.to_string().contains("Not judged") && first.verdict(false).is_err());
     }
 
     #[test]

@@ -86,6 +86,7 @@ class AsyncLightning(Following):
         returns: None = None,
         timeout: float | None = None,
         first_byte_timeout: float | None = None,
+        answer_bytes_max: int | None = None,
     ) -> Reply[dict[str, Any]]: ...
     @overload
     async def query(
@@ -97,6 +98,7 @@ class AsyncLightning(Following):
         returns: type[T],
         timeout: float | None = None,
         first_byte_timeout: float | None = None,
+        answer_bytes_max: int | None = None,
     ) -> Reply[T]: ...
     async def query(
         self,
@@ -107,20 +109,25 @@ class AsyncLightning(Following):
         returns: type[Any] | None = None,
         timeout: float | None = None,
         first_byte_timeout: float | None = None,
+        answer_bytes_max: int | None = None,
     ) -> Reply[Any]:
         """Asks ``miner`` and waits for its answer.
 
         ``data`` is a dict, a dataclass instance or a pydantic model; ``returns`` a dataclass or a model that the answer
         is made into. The whole takes at most ``timeout`` seconds (default: the client's ``query_timeout_secs``), the wait
         for a connection included; from the request having gone out to the first byte of the answer at most
-        ``first_byte_timeout``. A miner with an address that the client does not know is dialled.
+        ``first_byte_timeout``. An answer of more than ``answer_bytes_max`` bytes is refused (default: the client's
+        ``max_frame_payload_bytes``, which holds in any case; less than 1,024 counts as that). A miner with an address
+        that the client does not know is dialled.
 
         Raises a :class:`LightningError`: :class:`HandlerError` when the miner says that it failed,
         :class:`LightningTimeoutError`, :class:`LightningConnectionError`, :class:`SerializationError`, ...
         """
         read = reader(returns)
         self._native.open()
-        native = await awaited(self._native.query, miner, synapse_type, data, timeout, first_byte_timeout)
+        native = await awaited(
+            self._native.query, miner, synapse_type, data, timeout, first_byte_timeout, answer_bytes_max
+        )
         return reply(native, read)
 
     def stream(
@@ -131,6 +138,8 @@ class AsyncLightning(Following):
         *,
         timeout: float | None = None,
         first_byte_timeout: float | None = None,
+        answer_bytes_max: int | None = None,
+        stream_timeout: float | None = None,
     ) -> AsyncStream:
         """Asks ``miner`` for an answer in chunks of bytes.
 
@@ -138,11 +147,16 @@ class AsyncLightning(Following):
         ...     async for chunk in chunks:
         ...         print(chunk)
 
-        ``timeout`` bounds the time until the request has gone out; each chunk has ``stream_chunk_timeout_secs``. Leaving
+        ``timeout`` bounds the time until the request has gone out; each chunk has ``stream_chunk_timeout_secs``, and the
+        whole answer ``stream_timeout`` (default: the client's ``stream_timeout_secs``). All chunks together may have
+        ``answer_bytes_max`` bytes, each counted for at least 256 (default: the client's ``max_stream_payload_bytes``). Leaving
         the block tells the miner to stop. Errors are those of :meth:`query`, and :class:`StreamError`; after an error or a
         lost connection the iteration raises, it never just ends.
         """
-        return AsyncStream(self._native, (miner, synapse_type, data, timeout, first_byte_timeout))
+        return AsyncStream(
+            self._native,
+            (miner, synapse_type, data, timeout, first_byte_timeout, answer_bytes_max, stream_timeout),
+        )
 
     @overload
     def fan_out(
@@ -154,6 +168,7 @@ class AsyncLightning(Following):
         returns: None = None,
         timeout: float | None = None,
         first_byte_timeout: float | None = None,
+        answer_bytes_max: int | None = None,
     ) -> AsyncAnswers[dict[str, Any]]: ...
     @overload
     def fan_out(
@@ -165,6 +180,7 @@ class AsyncLightning(Following):
         returns: type[T],
         timeout: float | None = None,
         first_byte_timeout: float | None = None,
+        answer_bytes_max: int | None = None,
     ) -> AsyncAnswers[T]: ...
     def fan_out(
         self,
@@ -175,6 +191,7 @@ class AsyncLightning(Following):
         returns: type[Any] | None = None,
         timeout: float | None = None,
         first_byte_timeout: float | None = None,
+        answer_bytes_max: int | None = None,
     ) -> AsyncAnswers[Any]:
         """Asks many miners at once, under one deadline. The answers come as they arrive, exactly one a miner.
 
@@ -186,7 +203,9 @@ class AsyncLightning(Following):
         """
         read = reader(returns)
         self._native.open()
-        calls = self._native.fan_out(listed(miners), synapse_type, data, timeout, first_byte_timeout)
+        calls = self._native.fan_out(
+            listed(miners), synapse_type, data, timeout, first_byte_timeout, answer_bytes_max
+        )
         return AsyncAnswers(calls, read)
 
     async def start_metagraph_monitor(

@@ -59,6 +59,7 @@ class Lightning(Following):
         reconnect_slow_probe_interval_secs: float | None = 60.0,
         max_connections: int | None = None,
         stream_chunk_timeout_secs: float | None = None,
+        stream_timeout_secs: float | None = None,
         query_timeout_secs: float | None = None,
         io_threads: IoThreads = None,
         signer: object = None,
@@ -74,6 +75,7 @@ class Lightning(Following):
             "max_stream_payload_bytes": max_stream_payload_bytes,
             "max_connections": max_connections,
             "stream_chunk_timeout_secs": stream_chunk_timeout_secs,
+            "stream_timeout_secs": stream_timeout_secs,
             "query_timeout_secs": query_timeout_secs,
         }
         options: dict[str, Any] = dict(settings)
@@ -160,6 +162,7 @@ class Lightning(Following):
         returns: None = None,
         timeout: float | None = None,
         first_byte_timeout: float | None = None,
+        answer_bytes_max: int | None = None,
     ) -> Reply[dict[str, Any]]: ...
     @overload
     def query(
@@ -171,6 +174,7 @@ class Lightning(Following):
         returns: type[T],
         timeout: float | None = None,
         first_byte_timeout: float | None = None,
+        answer_bytes_max: int | None = None,
     ) -> Reply[T]: ...
     def query(
         self,
@@ -181,11 +185,12 @@ class Lightning(Following):
         returns: type[Any] | None = None,
         timeout: float | None = None,
         first_byte_timeout: float | None = None,
+        answer_bytes_max: int | None = None,
     ) -> Reply[Any]:
         """Asks ``miner`` and waits for its answer. Bounds, types and errors are those of :meth:`AsyncLightning.query`."""
         read = reader(returns)
         self._native.open()
-        native = self._native.query(miner, synapse_type, data, timeout, first_byte_timeout)
+        native = self._native.query(miner, synapse_type, data, timeout, first_byte_timeout, answer_bytes_max)
         return reply(native, read)
 
     def stream(
@@ -196,13 +201,19 @@ class Lightning(Following):
         *,
         timeout: float | None = None,
         first_byte_timeout: float | None = None,
+        answer_bytes_max: int | None = None,
+        stream_timeout: float | None = None,
     ) -> Stream:
         """Asks ``miner`` for an answer in chunks of bytes. Returns when the request has gone out.
 
         Bounds and errors are those of :meth:`AsyncLightning.stream`.
         """
         self._native.open()
-        return Stream(self._native.stream(miner, synapse_type, data, timeout, first_byte_timeout))
+        return Stream(
+            self._native.stream(
+                miner, synapse_type, data, timeout, first_byte_timeout, answer_bytes_max, stream_timeout
+            )
+        )
 
     @overload
     def fan_out(
@@ -214,6 +225,7 @@ class Lightning(Following):
         returns: None = None,
         timeout: float | None = None,
         first_byte_timeout: float | None = None,
+        answer_bytes_max: int | None = None,
     ) -> Answers[dict[str, Any]]: ...
     @overload
     def fan_out(
@@ -225,6 +237,7 @@ class Lightning(Following):
         returns: type[T],
         timeout: float | None = None,
         first_byte_timeout: float | None = None,
+        answer_bytes_max: int | None = None,
     ) -> Answers[T]: ...
     def fan_out(
         self,
@@ -235,6 +248,7 @@ class Lightning(Following):
         returns: type[Any] | None = None,
         timeout: float | None = None,
         first_byte_timeout: float | None = None,
+        answer_bytes_max: int | None = None,
     ) -> Answers[Any]:
         """Asks many miners at once, under one deadline. The answers come as they arrive, exactly one a miner.
 
@@ -243,7 +257,9 @@ class Lightning(Following):
         """
         read = reader(returns)
         self._native.open()
-        calls = self._native.fan_out(listed(miners), synapse_type, data, timeout, first_byte_timeout)
+        calls = self._native.fan_out(
+            listed(miners), synapse_type, data, timeout, first_byte_timeout, answer_bytes_max
+        )
         return Answers(calls, read)
 
     def start_metagraph_monitor(

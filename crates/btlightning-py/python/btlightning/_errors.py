@@ -6,6 +6,8 @@ Every class derives from :class:`LightningError` and from the builtin that btlig
 
 from __future__ import annotations
 
+from typing import Final
+
 
 class LightningError(Exception):
     """Anything that btlightning raises on its own account.
@@ -88,7 +90,19 @@ def text_of(error: BaseException) -> str:
         return ""
 
 
+#: How many characters of a text that may quote a peer are repeated in an exception or a log line.
+_CHARACTERS_MAX: Final = 1000
+
+
+def printable(text: str) -> str:
+    """The beginning of a text that may quote a peer, as one line of what can be printed."""
+    beginning = text[:_CHARACTERS_MAX]
+    if not beginning.isprintable():
+        beginning = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in beginning)
+    return beginning if len(text) <= _CHARACTERS_MAX else f"{beginning}..."
+
+
 def words_of(error: BaseException) -> str:
-    """The exception's type and text, as the last line of a traceback has them."""
-    text = text_of(error)
+    """The exception's type and the beginning of its text, as the last line of a traceback has them."""
+    text = printable(text_of(error))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

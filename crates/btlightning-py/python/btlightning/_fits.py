@@ -128,6 +128,12 @@ _ABSENT: Final = object()
 #: How many characters the words of one member of a union have at most in those of the union.
 _WORDS_MAX: Final = 200
 
+#: How many misfits pydantic is asked to describe at most: it describes all or none, and a peer can make millions.
+_MISFITS_MAX: Final = 100
+
+#: How long a step in a path is at most that is taken for a name.
+_NAME_MAX: Final = 100
+
 
 def fill_dataclass(cls: Any, fields: list[tuple[str, Node, bool]], value: Any) -> Any:
     if type(value) is not dict and not isinstance(value, Mapping):
@@ -327,16 +333,31 @@ def pydantic_model(cls: Any) -> Node:
         try:
             return validate(value)
         except ValueError as error:
-            raise _of_validation(error) from error
+            if (count := _count(error)) <= _MISFITS_MAX:
+                raise _of_validation(error) from error
+        # Without a cause: whoever prints it would print them all.
+        raise Unfit(f"{count} values are not of their types")
 
     return Node(cls.__name__, convert, (dict,), "converted")
 
 
+def _count(error: Any) -> int:
+    return error.error_count() if hasattr(error, "error_count") else 1
+
+
 def _of_validation(error: Any) -> Unfit:
-    errors = error.errors(include_url=False) if hasattr(error, "errors") else []
+    # Of their values nothing is said.
+    errors = error.errors(include_url=False, include_context=False) if hasattr(error, "errors") else []
     if not errors:
         return Unfit(str(error))
     first, more = errors[0], len(errors) - 1
     unfit = Unfit(first["msg"] + (f" (and {more} more)" if more else ""))
-    unfit.steps = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in reversed(first["loc"])]
+    unfit.steps = [_step(step) for step in reversed(first["loc"])]
     return unfit
+
+
+def _step(step: int | str) -> str:
+    if isinstance(step, str) and len(step) <= _NAME_MAX and step.isidentifier():
+        return f".{step}"
+    # An index, or a key: a peer's words.
+    return f"[{reprlib.repr(step)}]"

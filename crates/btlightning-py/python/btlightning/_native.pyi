@@ -183,6 +183,7 @@ class Client:
         data: object,
         timeout: float | None = None,
         first_byte_timeout: float | None = None,
+        answer_bytes_max: int | None = None,
         on: _Way | None = None,
     ) -> tuple[dict[str, Any], str, Timings]: ...
     def query_axon(
@@ -196,6 +197,8 @@ class Client:
         data: object,
         timeout: float | None = None,
         first_byte_timeout: float | None = None,
+        answer_bytes_max: int | None = None,
+        stream_timeout: float | None = None,
         on: _Way | None = None,
     ) -> ChunkStream: ...
     def fan_out(
@@ -205,6 +208,7 @@ class Client:
         data: object,
         timeout: float | None = None,
         first_byte_timeout: float | None = None,
+        answer_bytes_max: int | None = None,
     ) -> FanOut: ...
     def peers(self) -> list[Peer]: ...
     def peer(self, hotkey: str) -> Peer | None: ...

@@ -27,6 +27,7 @@ class ClientOptions(TypedDict, total=False):
     ``max_frame_payload_bytes``           64 MiB  the largest request or answer; 1 MiB at least
     ``max_stream_payload_bytes``          64 MiB  the most bytes of all chunks of one streaming answer
     ``stream_chunk_timeout_secs``           None  the longest wait for each chunk; ``None``: as for a query
+    ``stream_timeout_secs``                 1800  the most that a whole streaming answer may take
     ``query_timeout_secs``                   150  the most that a query without a timeout of its own may take
     ``io_threads``                        "auto"  the threads that move packets; see below
     =================================== ========= ==========================================================
@@ -51,6 +52,7 @@ class ClientOptions(TypedDict, total=False):
     max_frame_payload_bytes: int | None
     max_stream_payload_bytes: int | None
     stream_chunk_timeout_secs: float | None
+    stream_timeout_secs: float | None
     query_timeout_secs: float | None
     io_threads: IoThreads
 

@@ -66,6 +66,7 @@ class LightningServer(ServerBase):
         max_unauthenticated_connections: int | None = None,
         max_unauthenticated_connections_per_ip: int | None = None,
         max_connections_per_hotkey: int | None = None,
+        max_connections_per_ip: int | None = None,
         shutdown_grace_secs: int | None = None,
         io_threads: IoThreads = None,
         signer: object = None,
@@ -93,6 +94,7 @@ class LightningServer(ServerBase):
             "max_unauthenticated_connections": max_unauthenticated_connections,
             "max_unauthenticated_connections_per_ip": max_unauthenticated_connections_per_ip,
             "max_connections_per_hotkey": max_connections_per_hotkey,
+            "max_connections_per_ip": max_connections_per_ip,
             "shutdown_grace_secs": shutdown_grace_secs,
             "io_threads": io_threads,
         }

@@ -51,12 +51,16 @@ class ServerOptions(TypedDict, total=False):
     ``max_unauthenticated_connections``             256  the most connections that have not authenticated
     ``max_unauthenticated_connections_per_ip``       16  the same from one IP address
     ``max_connections_per_hotkey``                    4  the most connections of one validator; a newer one replaces the oldest
+    ``max_connections_per_ip``                a quarter  the most connections of hotkeys without a permit from one IP address
     ``shutdown_grace_secs``                           5  how long a stop lets answers in flight finish
     ``io_threads``                               "auto"  the threads that move packets; see below
     ========================================= ========= ==================================================================
 
     A value out of its bounds is a :class:`ConfigError`. ``max_concurrent_bidi_streams`` and ``max_frame_payload_bytes``
     bound the memory that a validator can make a server hold: lower them to what the handlers need.
+
+    ``max_connections_per_ip`` is a quarter of ``max_connections``, or 32 if that is more; it does not bind loopback addresses.
+    When all places are taken, a hotkey with a permit is given the place of one without.
 
     ``io_threads`` is ``"shared"``, for one thread that all such servers of the process share, or from 1 to 64 threads of the
     server's own, over which its connections are spread: for many validators or large answers, where there are several cores
@@ -85,6 +89,7 @@ class ServerOptions(TypedDict, total=False):
     max_unauthenticated_connections: int | None
     max_unauthenticated_connections_per_ip: int | None
     max_connections_per_hotkey: int | None
+    max_connections_per_ip: int | None
     shutdown_grace_secs: int | None
     io_threads: IoThreads
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeVar, overload
 
 from . import _fits
-from ._errors import ConfigError, SerializationError
+from ._errors import ConfigError, SerializationError, printable, text_of
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ def converter(annotation: Any) -> Callable[[Mapping[str, Any]], Any] | None:
     Made once for each type, and kept.
 
     What it returns raises :class:`SerializationError` for a payload that does not fit, naming the place:
-    ``Answer.items[3].score: expected float, got str``.
+    ``Answer.items[3].score: expected float, got str``. What it says is one line, of bounded length.
 
     Raises :class:`ConfigError` for a type that no payload can have.
     """
@@ -80,8 +80,9 @@ def _made(annotation: Any, spelling: str) -> Callable[[Mapping[str, Any]], Any] 
         except MemoryError:
             raise
         except Exception as error:  # of the type's own code, about what a peer has sent
-            message, cause = f"{root}: {type(error).__name__}: {error}", error
-        raise SerializationError(message, "decode") from cause
+            message, cause = f"{root}: {type(error).__name__}: {text_of(error)}", error
+        # It may quote a peer: its values by way of the type's own code, and its keys.
+        raise SerializationError(printable(message), "decode") from cause
 
     return convert
 

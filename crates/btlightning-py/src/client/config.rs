@@ -31,6 +31,7 @@ pub(super) fn read(options: &Bound<'_, PyDict>) -> PyResult<LightningClientConfi
             "keep_alive_interval_secs" => config.keep_alive_interval = required()?,
             "reconnect_initial_backoff_secs" => config.reconnect_initial_backoff = required()?,
             "reconnect_max_backoff_secs" => config.reconnect_max_backoff = required()?,
+            "stream_timeout_secs" => config.stream_timeout = required()?,
             "query_timeout_secs" => config.query_timeout = required()?,
             "reconnect_slow_probe_interval_secs" => {
                 config.reconnect_slow_probe_interval = seconds(&name, value.extract()?)?;

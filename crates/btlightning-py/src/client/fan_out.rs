@@ -18,6 +18,10 @@ use crate::{errors, values};
 /// others get their turn.
 const AT_ONCE: usize = 64;
 
+/// With answers of so many bytes no others are handed out. They are decoded one after the other, and nobody else has the
+/// GIL meanwhile.
+const BYTES_AT_ONCE: usize = 1024 * 1024;
+
 type Answered = (String, Result<Reply<ScannedBytes>, CallError>);
 
 /// Answers as they come. Dropped, it cancels the calls that are still out.
@@ -28,7 +32,7 @@ pub(crate) struct FanOut {
 
 #[pymethods]
 impl FanOut {
-    /// The answers that are there, at least one: a list of `(hotkey, data, timings, error)`, of which `data` and
+    /// The answers that are there, at least one, and no more than may be decoded at once: a list of `(hotkey, data, timings, error)`, of which `data` and
     /// `timings`, or `error`, are `None`. An empty list once all are in.
     #[pyo3(signature = (on=None))]
     fn next(&self, py: Python<'_>, on: Option<On>) -> PyResult<Py<PyAny>> {
@@ -37,11 +41,13 @@ impl FanOut {
             let mut answers = Vec::new();
             let mut calls = calls.lock().await;
             let Some(calls) = &mut *calls else { return answers };
-            answers.extend(calls.next().await);
-            while answers.len() < AT_ONCE
-                && let Some(answer) = calls.try_next()
-            {
+            let mut next = calls.next().await;
+            let mut bytes = 0;
+            while let Some(answer) = next {
+                bytes += payload_bytes(&answer);
                 answers.push(answer);
+                let goes_on = answers.len() < AT_ONCE && bytes < BYTES_AT_ONCE;
+                next = if goes_on { calls.try_next() } else { None };
             }
             answers
         };
@@ -57,7 +63,7 @@ impl FanOut {
 #[pymethods]
 impl Client {
     /// Asks many miners at once.
-    #[pyo3(signature = (miners, synapse_type, data, timeout=None, first_byte_timeout=None))]
+    #[pyo3(signature = (miners, synapse_type, data, timeout=None, first_byte_timeout=None, answer_bytes_max=None))]
     fn fan_out(
         &self,
         miners: &Bound<'_, PyAny>,
@@ -65,13 +71,18 @@ impl Client {
         data: &Bound<'_, PyAny>,
         timeout: Option<f64>,
         first_byte_timeout: Option<f64>,
+        answer_bytes_max: Option<i64>,
     ) -> PyResult<FanOut> {
-        let options = call_options(timeout, first_byte_timeout)?;
+        let options = call_options(timeout, first_byte_timeout, answer_bytes_max, None)?;
         let miners = miners::named(miners)?;
         let request = self.encode(synapse_type, data)?;
         let calls = self.inner.get()?.fan_out_raw(&miners, &request, options);
         Ok(FanOut { calls: Here::new(Arc::new(Mutex::new(Some(calls)))) })
     }
+}
+
+fn payload_bytes((_, answer): &Answered) -> usize {
+    answer.as_ref().map_or(0, |reply| reply.value.as_bytes().len())
 }
 
 fn list(py: Python<'_>, answers: Vec<Answered>) -> PyResult<Py<PyAny>> {

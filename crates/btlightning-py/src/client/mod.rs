@@ -148,10 +148,8 @@ impl Client {
         miner: &Bound<'_, PyAny>,
         synapse_type: &str,
         data: &Bound<'_, PyAny>,
-        timeout: Option<f64>,
-        first_byte_timeout: Option<f64>,
+        options: CallOptions,
     ) -> PyResult<Prepared> {
-        let options = call_options(timeout, first_byte_timeout)?;
         let miner = miners::Named::extract_from(miner)?;
         let request = self.encode(synapse_type, data)?;
         Ok(Prepared { client: self.inner.get()?.clone(), miner, request, options })
@@ -183,13 +181,27 @@ fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<std::time::Duratio
     }
 }
 
-fn call_options(timeout: Option<f64>, first_byte_timeout: Option<f64>) -> PyResult<CallOptions> {
+/// The bounds of a call, by the names that Python programs use; `stream_timeout` is for answers in chunks.
+fn call_options(
+    timeout: Option<f64>,
+    first_byte_timeout: Option<f64>,
+    answer_bytes_max: Option<i64>,
+    stream_timeout: Option<f64>,
+) -> PyResult<CallOptions> {
     let mut options = CallOptions::new();
     if let Some(timeout) = seconds("timeout", timeout)? {
         options = options.timeout(timeout);
     }
     if let Some(timeout) = seconds("first_byte_timeout", first_byte_timeout)? {
         options = options.first_byte_timeout(timeout);
+    }
+    if let Some(timeout) = seconds("stream_timeout", stream_timeout)? {
+        options = options.stream_timeout(timeout);
+    }
+    if let Some(bytes) = answer_bytes_max {
+        let positive = usize::try_from(bytes).ok().filter(|bytes| *bytes > 0);
+        let refused = || errors::config(format!("answer_bytes_max must be a positive number, got {bytes}"));
+        options = options.answer_bytes_max(positive.ok_or_else(refused)?);
     }
     Ok(options)
 }

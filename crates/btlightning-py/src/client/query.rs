@@ -5,14 +5,14 @@ use btlightning::raw::RawReply;
 use pyo3::prelude::*;
 
 use super::timings::Timings;
-use super::{Client, Prepared};
+use super::{Client, Prepared, call_options};
 use crate::bridge::{self, On};
 use crate::{errors, values};
 
 #[pymethods]
 impl Client {
     /// Asks a miner, and hands out `(data, hotkey, timings)`.
-    #[pyo3(signature = (miner, synapse_type, data, timeout=None, first_byte_timeout=None, on=None))]
+    #[pyo3(signature = (miner, synapse_type, data, timeout=None, first_byte_timeout=None, answer_bytes_max=None, on=None))]
     #[expect(clippy::too_many_arguments, reason = "Python passes them by position, which is cheapest")]
     fn query(
         &self,
@@ -22,10 +22,12 @@ impl Client {
         data: &Bound<'_, PyAny>,
         timeout: Option<f64>,
         first_byte_timeout: Option<f64>,
+        answer_bytes_max: Option<i64>,
         on: Option<On>,
     ) -> PyResult<Py<PyAny>> {
+        let options = call_options(timeout, first_byte_timeout, answer_bytes_max, None)?;
         let Prepared { client, miner, request, options } =
-            self.prepare(miner, synapse_type, data, timeout, first_byte_timeout)?;
+            self.prepare(miner, synapse_type, data, options)?;
         bridge::run(py, on, async move { client.call_raw(&miner, &request, options).await }, answer)
     }
 }

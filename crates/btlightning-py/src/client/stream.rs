@@ -9,7 +9,7 @@ use pyo3::types::PyBytes;
 use tokio::sync::Mutex;
 
 use super::timings::Timings;
-use super::{Client, Prepared, drop_held};
+use super::{Client, Prepared, call_options, drop_held};
 use crate::bridge::{self, On};
 use crate::errors;
 use crate::process::Here;
@@ -62,7 +62,7 @@ impl ChunkStream {
 #[pymethods]
 impl Client {
     /// Asks a miner for an answer in chunks.
-    #[pyo3(signature = (miner, synapse_type, data, timeout=None, first_byte_timeout=None, on=None))]
+    #[pyo3(signature = (miner, synapse_type, data, timeout=None, first_byte_timeout=None, answer_bytes_max=None, stream_timeout=None, on=None))]
     #[expect(clippy::too_many_arguments, reason = "Python passes them by position, which is cheapest")]
     fn stream(
         &self,
@@ -72,10 +72,13 @@ impl Client {
         data: &Bound<'_, PyAny>,
         timeout: Option<f64>,
         first_byte_timeout: Option<f64>,
+        answer_bytes_max: Option<i64>,
+        stream_timeout: Option<f64>,
         on: Option<On>,
     ) -> PyResult<Py<PyAny>> {
+        let options = call_options(timeout, first_byte_timeout, answer_bytes_max, stream_timeout)?;
         let Prepared { client, miner, request, options } =
-            self.prepare(miner, synapse_type, data, timeout, first_byte_timeout)?;
+            self.prepare(miner, synapse_type, data, options)?;
         bridge::run(py, on, async move { client.call_stream_raw(&miner, &request, options).await }, opened)
     }
 }

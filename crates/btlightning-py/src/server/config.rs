@@ -48,7 +48,7 @@ fn set(config: &mut LightningServerConfig, name: &str, value: &Bound<'_, PyAny>)
         require_validator_permit validator_permit_refresh_secs max_tracked_rate_ips handler_timeout_secs
         max_frame_payload_bytes streaming_channel_buffer enforce_source_allowlist source_allowlist_refresh_secs
         require_address_validation max_unauthenticated_connections max_unauthenticated_connections_per_ip
-        max_connections_per_hotkey shutdown_grace_secs
+        max_connections_per_hotkey max_connections_per_ip shutdown_grace_secs
     }
     Ok(())
 }

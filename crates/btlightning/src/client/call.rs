@@ -17,12 +17,20 @@ use super::reply::{RawReply, Reply};
 use super::request::RawRequest;
 use super::route::{self, Route};
 
+/// The least that [`CallOptions::answer_bytes_max`] can be, in bytes: what a miner's refusal takes, and some.
+const ANSWER_BYTES_LEAST: usize = 1024;
+
+/// What a chunk's frame may have beside the chunk, in bytes.
+const CHUNK_HEAD_BYTES_MAX: usize = 16;
+
 /// The bounds of one call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[must_use]
 pub struct CallOptions {
     pub(crate) timeout: Option<Duration>,
     pub(crate) first_byte_timeout: Option<Duration>,
+    pub(crate) stream_timeout: Option<Duration>,
+    pub(crate) answer_bytes_max: Option<usize>,
 }
 
 impl CallOptions {
@@ -32,7 +40,7 @@ impl CallOptions {
     }
 
     /// The most that the whole call may take, from being asked to the last byte of the answer, the wait for a connection
-    /// included. Default: the client's `query_timeout`.
+    /// included; of an answer in chunks, until the request has gone out. Default: the client's `query_timeout`.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -45,13 +53,46 @@ impl CallOptions {
         self
     }
 
+    /// The most that a whole answer in chunks may take, from being asked to its end, chunks that nobody has taken included.
+    /// Default: the client's `stream_timeout`.
+    pub fn stream_timeout(mut self, timeout: Duration) -> Self {
+        self.stream_timeout = Some(timeout);
+        self
+    }
+
+    /// The largest answer that is taken, in bytes: of an answer in chunks, all of them together, each counted for at least
+    /// 256. The client's own limits hold besides: `max_frame_payload_bytes`, and of chunks `max_stream_payload_bytes`.
+    /// Less than 1,024 counts as that. Default: no limit of its own.
+    pub fn answer_bytes_max(mut self, bytes: usize) -> Self {
+        self.answer_bytes_max = Some(bytes.max(ANSWER_BYTES_LEAST));
+        self
+    }
+
     pub(crate) fn bounds(self, config: &LightningClientConfig, asked: Instant) -> Bounds {
         Bounds {
             deadline: deadline_after(asked, self.timeout.unwrap_or(config.query_timeout)),
             first_byte: self.first_byte_timeout,
-            payload_bytes_max: config.max_frame_payload_bytes,
+            payload_bytes_max: within_limit(config.max_frame_payload_bytes, self.answer_bytes_max),
         }
     }
+
+    /// When the whole of an answer in chunks must be here.
+    pub(crate) fn stream_deadline(self, config: &LightningClientConfig, asked: Instant) -> Instant {
+        deadline_after(asked, self.stream_timeout.unwrap_or(config.stream_timeout))
+    }
+
+    /// The largest frame of an answer in chunks, and the most of all chunks, in bytes.
+    pub(crate) fn stream_bytes_max(self, config: &LightningClientConfig) -> (usize, usize) {
+        let frame = self.answer_bytes_max.map(|bytes| bytes.saturating_add(CHUNK_HEAD_BYTES_MAX));
+        (
+            within_limit(config.max_frame_payload_bytes, frame),
+            within_limit(config.max_stream_payload_bytes, self.answer_bytes_max),
+        )
+    }
+}
+
+fn within_limit(limit: usize, wanted: Option<usize>) -> usize {
+    wanted.map_or(limit, |wanted| wanted.min(limit))
 }
 
 /// Sends `request` to the route's miner, on a link that has proven it. A link that is lost before the request could go
@@ -61,12 +102,12 @@ pub(crate) async fn send(
     request: &RawRequest,
     deadline: Instant,
     asked: Instant,
-) -> Result<(Arc<Link>, Sent), CallError> {
+) -> Result<Sent<Arc<Link>>, CallError> {
     loop {
         let link = route::ready_link(route, deadline, asked).await?;
-        match exchange::send(&route.slot, &link, request.frame(), deadline, asked).await {
+        match exchange::send(&route.slot, link, request.frame(), deadline, asked).await {
             Err(CallError::ConnectionLost { phase: Phase::Connecting, .. }) => {}
-            sent => return Ok((link, sent?)),
+            sent => return sent,
         }
     }
 }

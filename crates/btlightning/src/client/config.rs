@@ -40,7 +40,8 @@ pub struct LightningClientConfig {
     pub reconnect_slow_probe_interval: Option<Duration>,
     /// The most addresses that connections are held to. Default: 1024. At least 1. A miner can send nothing that was not
     /// asked for; each call that is out may hold up to 16 MiB of an answer that was not read yet, beside the frame that is
-    /// being read.
+    /// being read. A hostile miner can make that 128 MiB, if nobody reads: packets are received up to 64 KiB at a time, and
+    /// a part of them keeps all.
     pub max_connections: usize,
     /// The largest frame that is sent or accepted, in bytes. Default: 64 MiB. From 1 MiB to `u32::MAX`.
     pub max_frame_payload_bytes: usize,
@@ -50,6 +51,9 @@ pub struct LightningClientConfig {
     /// The longest wait for each chunk of a streaming answer. `None`: as long as `query_timeout`. Default: `None`.
     /// Not zero.
     pub stream_chunk_timeout: Option<Duration>,
+    /// The most that a whole streaming answer may take, from being asked to its end, chunks that nobody has taken included.
+    /// Default: 30 min. Not zero.
+    pub stream_timeout: Duration,
     /// The most that a query without a timeout of its own may take, the wait for a connection included. Default: 150 s:
     /// a miner may give its handlers up to its own idle timeout, of which that is the default. Not zero.
     pub query_timeout: Duration,
@@ -76,6 +80,7 @@ impl Default for LightningClientConfig {
             max_frame_payload_bytes: DEFAULT_MAX_FRAME_PAYLOAD,
             max_stream_payload_bytes: DEFAULT_MAX_FRAME_PAYLOAD,
             stream_chunk_timeout: None,
+            stream_timeout: Duration::from_secs(30 * 60),
             query_timeout: Duration::from_secs(150),
             io_threads: IoThreads::Auto,
             #[cfg(feature = "subtensor")]
@@ -100,6 +105,7 @@ impl LightningClientConfig {
             ("reconnect_max_backoff", Some(self.reconnect_max_backoff)),
             ("reconnect_slow_probe_interval", self.reconnect_slow_probe_interval),
             ("stream_chunk_timeout", self.stream_chunk_timeout),
+            ("stream_timeout", Some(self.stream_timeout)),
             ("query_timeout", Some(self.query_timeout)),
         ];
         for (name, duration) in durations {
@@ -173,6 +179,7 @@ impl LightningClientConfigBuilder {
         max_connections: usize;
         max_frame_payload_bytes: usize;
         max_stream_payload_bytes: usize;
+        stream_timeout: Duration;
         query_timeout: Duration;
         io_threads: IoThreads;
     }
@@ -236,6 +243,7 @@ mod tests {
         assert!(refused(|c| c.max_frame_payload_bytes = 1).contains("max_frame_payload_bytes"));
         assert!(refused(|c| c.max_stream_payload_bytes = 1 << 20).contains("max_stream_payload_bytes"));
         assert!(refused(|c| c.stream_chunk_timeout = Some(Duration::ZERO)).contains("stream_chunk_timeout"));
+        assert!(refused(|c| c.stream_timeout = Duration::ZERO).contains("stream_timeout"));
         assert!(refused(|c| c.query_timeout = Duration::ZERO).contains("query_timeout"));
     }
 }

@@ -62,17 +62,24 @@ pub enum DialError {
         /// The pin of the server's key.
         key: TlsKeyPin,
     },
+    /// The peer did what no honest one does so often, and the connection was closed for it.
+    #[error("the peer misbehaves: {0}")]
+    Misbehaving(&'static str),
     /// The signer failed.
     #[error("{0}")]
     Signing(String),
 }
 
 impl DialError {
-    /// Whether the peer is there and the answer was no, so that asking again soon is pointless.
+    /// Whether the peer is there and the answer was no, or it misbehaves, so that asking again soon is pointless.
     pub fn is_refusal(&self) -> bool {
         matches!(
             self,
-            Self::Handshake(_) | Self::WrongHotkey { .. } | Self::WrongTlsKey { .. } | Self::Incompatible(_)
+            Self::Handshake(_)
+                | Self::WrongHotkey { .. }
+                | Self::WrongTlsKey { .. }
+                | Self::Incompatible(_)
+                | Self::Misbehaving(_)
         )
     }
 
@@ -88,6 +95,7 @@ impl DialError {
             Self::Handshake(error) => error.reason(),
             Self::WrongHotkey { .. } => "wrong_hotkey",
             Self::WrongTlsKey { .. } => "wrong_tls_key",
+            Self::Misbehaving(_) => "misbehaving",
             Self::Signing(_) => "signing_failed",
         }
     }

@@ -24,6 +24,7 @@ use crate::error::{LightningError, Result};
 use crate::signing::Signer;
 use crate::transport::close::{self, CloseReason};
 use crate::transport::endpoint::Liveness;
+use crate::transport::floods::flooded;
 use crate::transport::frame_io::{FrameReader, FrameSender};
 use crate::transport::io::{IoThreads, Lane};
 use crate::transport::network::Network;
@@ -139,9 +140,15 @@ impl Dialler {
         if !self.pins.admit_any(&wanted(), &shown.key) {
             return Err(wrong_key());
         }
-        let proven = timeout_at(deadline, self.prove(&connection, shown.fingerprint))
-            .await
-            .map_err(|_| DialError::HandshakeTimeout { addr: socket_addr, after })??;
+        let proven = timeout_at(deadline, async {
+            tokio::select! {
+                biased;
+                proven = self.prove(&connection, shown.fingerprint) => proven,
+                flood = flooded(&connection) => Err(DialError::Misbehaving(flood.as_str())),
+            }
+        })
+        .await
+        .map_err(|_| DialError::HandshakeTimeout { addr: socket_addr, after })??;
         if !self.pins.admit(&proven.hotkey, &shown.key) {
             return Err(wrong_key());
         }

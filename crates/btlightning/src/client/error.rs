@@ -80,7 +80,7 @@ pub enum CallError {
     /// The streaming answer has failed before; the error was handed out then.
     #[error("the streaming answer has failed before")]
     StreamOver,
-    /// The chunks of a streaming answer exceed `max_stream_payload_bytes`.
+    /// The chunks of a streaming answer exceed `max_stream_payload_bytes`, or the call's `answer_bytes_max`.
     #[error("streaming answer exceeds {max} bytes")]
     StreamTooLarge {
         /// The limit, in bytes.
@@ -102,6 +102,8 @@ pub enum Phase {
     Answer,
     /// The next chunk of a streaming answer.
     Chunk,
+    /// The whole of a streaming answer.
+    Stream,
 }
 
 impl std::fmt::Display for Phase {
@@ -112,6 +114,7 @@ impl std::fmt::Display for Phase {
             Self::FirstByte => "waiting for the answer to begin",
             Self::Answer => "receiving the answer",
             Self::Chunk => "waiting for the next chunk",
+            Self::Stream => "receiving the whole of the chunks",
         })
     }
 }
@@ -193,6 +196,7 @@ impl CallError {
             Self::TimedOut { phase: Phase::Connecting, .. } => "connect_timeout",
             Self::TimedOut { phase: Phase::Sending, .. } => "send_timeout",
             Self::TimedOut { phase: Phase::FirstByte, .. } => "first_byte_timeout",
+            Self::TimedOut { phase: Phase::Stream, .. } => "stream_timeout",
             Self::TimedOut { .. } => "answer_timeout",
             Self::ConnectionLost { .. } => "connection_lost",
             Self::Rejected(PeerError::AuthenticationFailed) => "authentication_failed",
@@ -264,7 +268,7 @@ impl From<CallError> for LightningError {
             | CallError::TimedOut { phase: Phase::Connecting, .. } => Self::Connection(text),
             CallError::Encode(_) | CallError::Decode(_) => Self::Serialization(text),
             CallError::Rejected(_) => Self::Handler(text),
-            CallError::TimedOut { phase: Phase::Chunk, .. }
+            CallError::TimedOut { phase: Phase::Chunk | Phase::Stream, .. }
             | CallError::StreamOver
             | CallError::StreamTooLarge { .. } => Self::Stream(text),
             CallError::TimedOut { .. }

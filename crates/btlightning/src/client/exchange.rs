@@ -1,6 +1,7 @@
 //! One exchange on a proven link: a stream of its own, one frame out, an answer back, every wait within a deadline.
 
 use std::future::poll_fn;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -10,12 +11,13 @@ use tokio::time::{Instant, sleep_until};
 
 use super::ask::ask_on;
 use super::deadline::deadline_after;
+use super::ends::AnswerReader;
 use super::error::{CallError, Phase};
 use super::link::Link;
 use super::reply::Timings;
 use super::slot::{LinkFault, Slot};
 use crate::transport::close;
-use crate::transport::frame_io::{Frame, FrameReadError, FrameReader, FrameSender, Outgoing};
+use crate::transport::frame_io::{Frame, FrameReadError, FrameSender, Outgoing};
 
 /// A link is dead when packets went out on it and nothing at all came back for this long: a live peer acknowledges even a
 /// request that its handler takes minutes to serve, and QUIC sends again what is not acknowledged.
@@ -35,9 +37,9 @@ pub(crate) struct Bounds {
     pub(crate) payload_bytes_max: usize,
 }
 
-/// A request that went out.
-pub(crate) struct Sent {
-    pub(crate) reader: FrameReader,
+/// A request that went out, on a link that whoever holds this has in one way or another.
+pub(crate) struct Sent<L: Deref<Target = Link>> {
+    pub(crate) reader: AnswerReader<L>,
     pub(crate) marks: SentMarks,
 }
 
@@ -56,27 +58,26 @@ pub(crate) struct SentMarks {
 ///
 /// Dropping the future at any point resets the stream in both directions; the link stays good. An error in the phase
 /// [`Phase::Connecting`] means that nothing was sent.
-pub(crate) async fn send(
+pub(crate) async fn send<L: Deref<Target = Link>>(
     slot: &Slot,
-    link: &Link,
+    link: L,
     frame: Outgoing,
     deadline: Instant,
     asked: Instant,
-) -> Result<Sent, CallError> {
+) -> Result<Sent<L>, CallError> {
     let timed_out = |phase| CallError::TimedOut { phase, after: asked.elapsed() };
-    let lost = |phase, why: &dyn std::fmt::Display| connection_lost(link, phase, why);
 
-    let (send, receive) = within(deadline, slot, link, link.connection.open_bi())
+    let (send, receive) = within(deadline, slot, &link, link.connection.open_bi())
         .await
         .map_err(|_| timed_out(Phase::Connecting))?
-        .map_err(|error| lost(Phase::Connecting, &error))?;
+        .map_err(|error| connection_lost(&link, Phase::Connecting, &error))?;
     let opened = Instant::now();
     let mut sender = FrameSender::new(send);
-    let reader = FrameReader::new(receive);
-    within(deadline, slot, link, sender.send(frame))
+    let reader = AnswerReader::new(link, receive);
+    within(deadline, slot, &reader.link, sender.send(frame))
         .await
         .map_err(|_| timed_out(Phase::Sending))?
-        .map_err(|error| lost(Phase::Sending, &error))?;
+        .map_err(|error| connection_lost(&reader.link, Phase::Sending, &error))?;
     sender.finish();
     Ok(Sent { reader, marks: SentMarks { asked, opened, sent: Instant::now() } })
 }
@@ -108,7 +109,7 @@ pub(crate) async fn ask_here(
 ) -> Result<Answer, CallError> {
     let _expected = link.lane.expect();
     let mut sent = send(slot, link, frame, bounds.deadline, asked).await?;
-    let (frame, first_byte) = receive(slot, link, &mut sent, bounds).await?;
+    let (frame, first_byte) = receive(slot, &mut sent, bounds).await?;
     let timings = Timings::new(&sent.marks, first_byte, Instant::now(), link);
     Ok(Answer { frame, timings })
 }
@@ -126,10 +127,10 @@ pub(crate) struct Answer {
 /// deadline, in [`Phase::Answer`] if it has begun and is not whole by the deadline.
 async fn receive(
     slot: &Slot,
-    link: &Link,
-    sent: &mut Sent,
+    sent: &mut Sent<&Link>,
     bounds: &Bounds,
 ) -> Result<(Frame, Instant), CallError> {
+    let link = sent.reader.link;
     let after = || sent.marks.asked.elapsed();
     let begin_by = bounds.first_byte.map_or(bounds.deadline, |first_byte| {
         bounds.deadline.min(deadline_after(sent.marks.sent, first_byte))

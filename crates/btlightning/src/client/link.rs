@@ -6,6 +6,7 @@ use std::time::Instant;
 use btlightning_proto::identity::Hotkey;
 use quinn::Connection;
 
+use super::ends::Ends;
 use crate::transport::io::Lane;
 
 /// A live connection and whose it is.
@@ -17,6 +18,8 @@ pub(crate) struct Link {
     /// The only hotkey that this connection is good for.
     pub(crate) proven: Hotkey,
     pub(crate) since: Instant,
+    /// The streams that the miner did not end.
+    pub(crate) ends: Ends,
     is_lost: AtomicBool,
     /// Calls that wait for its thread.
     waiting: AtomicUsize,
@@ -29,6 +32,7 @@ impl Link {
             lane,
             proven,
             since: Instant::now(),
+            ends: Ends::default(),
             is_lost: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
         }

@@ -10,6 +10,7 @@ mod deadline;
 mod dial_error;
 mod dialler;
 mod endpoints;
+mod ends;
 mod error;
 mod exchange;
 mod fan_out;
@@ -163,8 +164,8 @@ impl LightningClient {
 
     /// Asks `miner` for an answer in chunks. Returns when the request has gone out.
     ///
-    /// The wait until then is bounded by the `timeout` of `options`, each chunk by `stream_chunk_timeout`. Cancel-safe as
-    /// [`call`](Self::call).
+    /// The wait until then is bounded by the `timeout` of `options`, each chunk by `stream_chunk_timeout`, and the whole by
+    /// `stream_timeout`. Cancel-safe as [`call`](Self::call).
     ///
     /// # Errors
     /// As [`call`](Self::call). What the miner says is told by [`ChunkStream::next`].
@@ -178,7 +179,7 @@ impl LightningClient {
         let asked = Instant::now();
         let request = self.encode(synapse_type, request)?;
         let route = self.registry.route(&miner)?;
-        stream::open(&self.config, &route, &request, &options.bounds(&self.config, asked), asked).await
+        stream::open(&self.config, &route, &request, options, asked).await
     }
 
     /// Asks many miners at once, under one deadline. The request is encoded once. The answers come as they arrive; every

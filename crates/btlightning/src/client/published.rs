@@ -137,8 +137,8 @@ impl LightningClient {
         let asked = Instant::now();
         let request = self.encode_dynamic(&request)?;
         let route = self.registry.route(&axon_info)?;
-        let bounds = CallOptions::new().bounds(&self.config, asked);
-        Ok(StreamingResponse::new(stream::open(&self.config, &route, &request, &bounds, asked).await?))
+        let options = CallOptions::new();
+        Ok(StreamingResponse::new(stream::open(&self.config, &route, &request, options, asked).await?))
     }
 
     /// The hotkeys in the registry that have proven to be at their address. One stays listed while its connection is

@@ -53,7 +53,7 @@ impl LightningClient {
     ) -> Result<ChunkStream, CallError> {
         let asked = Instant::now();
         let route = self.registry.route(&miner)?;
-        stream::open(&self.config, &route, request, &options.bounds(&self.config, asked), asked).await
+        stream::open(&self.config, &route, request, options, asked).await
     }
 
     /// [`fan_out`](Self::fan_out) without encoding or decoding.

@@ -153,6 +153,8 @@ impl Registry {
             .collect();
         let mut all: Vec<_> = table
             .current()
+            // A call may have found one at another address since; that is where it is.
+            .filter(|(hotkey, addr)| table.homes.get(hotkey).is_none_or(|home| home == addr))
             .map(|(hotkey, addr)| (hotkey.to_string(), addr))
             .filter(|(hotkey, _)| !named.contains(hotkey.as_str()))
             .filter_map(|(hotkey, addr)| {

@@ -7,11 +7,11 @@ use btlightning_proto::wire::{MessageType, ResponseEnvelope, ScanLimits, StreamE
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::call;
+use super::call::{self, CallOptions};
 use super::config::LightningClientConfig;
 use super::deadline::deadline_after;
 use super::error::{CallError, PeerError, Phase};
-use super::exchange::{self, Bounds, Sent, within};
+use super::exchange::{self, Sent, within};
 use super::link::Link;
 use super::reply::Timings;
 use super::request::RawRequest;
@@ -24,9 +24,13 @@ use crate::transport::frame_io::Frame;
 /// chunks for ever.
 const CHUNK_BYTES_LEAST: usize = 256;
 
+/// Smaller chunks are copied, in bytes: packets are received up to 64 KiB at a time, and a chunk that is kept would keep all
+/// of them.
+const SHARED_BYTES_LEAST: usize = 4 * 1024;
+
 /// A streaming answer, chunk by chunk. Dropping it tells the miner to stop.
 pub struct ChunkStream {
-    sent: Sent,
+    sent: Sent<Arc<Link>>,
     link: Arc<Link>,
     slot: Arc<Slot>,
     payload_bytes_max: usize,
@@ -34,6 +38,8 @@ pub struct ChunkStream {
     stream_bytes: usize,
     first_byte_timeout: Option<Duration>,
     chunk_timeout: Duration,
+    /// When all of it must be here.
+    deadline: Instant,
     /// When the first and the last frame so far had arrived.
     arrived: Option<(Instant, Instant)>,
     state: State,
@@ -63,33 +69,38 @@ pub(crate) async fn open(
     config: &LightningClientConfig,
     route: &Route,
     request: &RawRequest,
-    bounds: &Bounds,
+    options: CallOptions,
     asked: Instant,
 ) -> std::result::Result<ChunkStream, CallError> {
-    let (link, sent) = call::send(route, request, bounds.deadline, asked).await?;
+    let bounds = options.bounds(config, asked);
+    let (payload_bytes_max, stream_bytes_max) = options.stream_bytes_max(config);
+    let sent = call::send(route, request, bounds.deadline, asked).await?;
     Ok(ChunkStream {
+        link: sent.reader.link.clone(),
         sent,
-        link,
         slot: route.slot.clone(),
-        payload_bytes_max: config.max_frame_payload_bytes,
-        stream_bytes_max: config.max_stream_payload_bytes,
+        payload_bytes_max,
+        stream_bytes_max,
         stream_bytes: 0,
         first_byte_timeout: bounds.first_byte,
         chunk_timeout: config.chunk_timeout(),
+        deadline: options.stream_deadline(config, asked),
         arrived: None,
         state: State::Open,
     })
 }
 
 impl ChunkStream {
-    /// The next chunk, or `None` once the miner has said that it was all. Waits for at most `stream_chunk_timeout`; for
-    /// the first chunk, also for no more than the call's `first_byte_timeout` after the request had gone out.
+    /// The next chunk, or `None` once the miner has said that it was all. Waits for at most `stream_chunk_timeout`, and not
+    /// beyond the `stream_timeout` of the whole; for the first chunk, also for no more than the call's `first_byte_timeout`
+    /// after the request had gone out. A chunk of less than 4 KiB is a copy, a larger one may share memory with what arrived
+    /// with it.
     ///
     /// Cancel-safe: what has arrived of a chunk when the future is dropped is kept for the next call.
     ///
     /// # Errors
     /// [`CallError`]: the miner reported a failure, the connection was lost, the time was up, the chunks exceed
-    /// `max_stream_payload_bytes`. After an error the stream is over, and further calls return
+    /// `max_stream_payload_bytes` or the call's `answer_bytes_max`. After an error the stream is over, and further calls return
     /// [`CallError::StreamOver`], never a clean end.
     pub async fn next(&mut self) -> std::result::Result<Option<Bytes>, CallError> {
         match self.state {
@@ -97,6 +108,8 @@ impl ChunkStream {
             State::Ended => return Ok(None),
             State::Failed => return Err(CallError::StreamOver),
         }
+        // Of chunks that are all there, others have their turns in between.
+        tokio::task::consume_budget().await;
         let frame = self.frame().await;
         let chunk = frame.and_then(|frame| self.sort(&frame));
         self.state = match &chunk {
@@ -117,7 +130,10 @@ impl ChunkStream {
     async fn frame(&mut self) -> std::result::Result<Frame, CallError> {
         let asked = Instant::now();
         let is_first = self.arrived.is_none();
-        let mut deadline = deadline_after(asked, self.chunk_timeout);
+        if asked >= self.deadline {
+            return Err(self.whole_too_long());
+        }
+        let mut deadline = deadline_after(asked, self.chunk_timeout).min(self.deadline);
         if let Some(first_byte) = self.first_byte_timeout.filter(|_| is_first) {
             deadline = deadline.min(deadline_after(self.sent.marks.sent, first_byte));
         }
@@ -125,7 +141,10 @@ impl ChunkStream {
         let reading = self.sent.reader.frame(self.payload_bytes_max);
         let frame = within(deadline, &self.slot, &self.link, reading)
             .await
-            .map_err(|_| CallError::TimedOut { phase: Phase::Chunk, after: asked.elapsed() })?
+            .map_err(|_| match deadline == self.deadline {
+                true => self.whole_too_long(),
+                false => CallError::TimedOut { phase: Phase::Chunk, after: asked.elapsed() },
+            })?
             .map_err(|error| exchange::read_failure(&self.link, phase, error))?
             .ok_or_else(|| CallError::ConnectionLost {
                 phase,
@@ -136,6 +155,10 @@ impl ChunkStream {
         Ok(frame)
     }
 
+    fn whole_too_long(&self) -> CallError {
+        CallError::TimedOut { phase: Phase::Stream, after: self.sent.marks.asked.elapsed() }
+    }
+
     /// What a frame means: a chunk, the end, or a failure.
     fn sort(&mut self, frame: &Frame) -> std::result::Result<Option<Bytes>, CallError> {
         match frame.kind {
@@ -144,6 +167,9 @@ impl ChunkStream {
                 self.stream_bytes = self.stream_bytes.saturating_add(chunk.len().max(CHUNK_BYTES_LEAST));
                 if self.stream_bytes > self.stream_bytes_max {
                     return Err(CallError::StreamTooLarge { max: self.stream_bytes_max });
+                }
+                if chunk.len() < SHARED_BYTES_LEAST {
+                    return Ok(Some(Bytes::copy_from_slice(&chunk)));
                 }
                 Ok(Some(chunk))
             }

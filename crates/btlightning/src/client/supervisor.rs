@@ -3,24 +3,30 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use btlightning_proto::identity::{Hotkey, TlsKeyPin};
 use btlightning_proto::peers::{Backoff, BackoffPolicy, Pause};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{debug, info, warn};
 
 use super::dial_error::DialError;
 use super::dialler::Dialler;
+use super::ends::Wear;
 use super::link::Link;
 use super::peers::PeerFeed;
 use super::slot::{LinkFault, Slot, SlotState};
 use crate::transport::close::{self, CloseReason};
+use crate::transport::floods::{Flood, Floods, LOOK_EVERY};
 use crate::transport::io::Lane;
 
 /// A link that lived for this long was a good one: when it is lost, the count of failures starts anew.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
+
+/// The pause after a dial that should have replaced a link and failed: that link goes on meanwhile.
+const REPLACE_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// What all supervisors of a client share.
 pub(crate) struct Supervision {
@@ -68,13 +74,37 @@ impl Drop for Supervisor {
 }
 
 /// However the life of a link ends, nobody waits for an answer on it: the runtime may end that drives it.
-struct Closing<'a>(&'a Link);
+struct Closing(Arc<Link>);
 
-impl Drop for Closing<'_> {
+impl Drop for Closing {
     fn drop(&mut self) {
         // A link that is closed already stays so for the reason it was closed for.
         CloseReason::ClientShutdown.close(&self.0.connection);
     }
+}
+
+/// A link that another one has replaced, and that still has calls.
+struct Replaced(Closing);
+
+impl Replaced {
+    fn has_calls(&self) -> bool {
+        Arc::strong_count(&self.0.0) > 1
+    }
+}
+
+impl Drop for Replaced {
+    fn drop(&mut self) {
+        CloseReason::Replaced.close(&self.0.0.connection);
+    }
+}
+
+/// What became of a link.
+enum Outcome {
+    Lost(DialError),
+    /// The slot was closed.
+    Closed(CloseReason),
+    /// It is worn, and this one takes its place.
+    Replaced(Arc<Link>),
 }
 
 type Turn = std::ops::ControlFlow<()>;
@@ -101,7 +131,8 @@ impl Supervisor {
                     self.failures = 0;
                 }
                 let now = Instant::now();
-                if now >= self.free_redial_after {
+                let misbehaves = matches!(lost, DialError::Misbehaving(_));
+                if now >= self.free_redial_after && !misbehaves {
                     self.free_redial_after = now + STABLE_AFTER;
                     return Turn::Continue(());
                 }
@@ -121,25 +152,84 @@ impl Supervisor {
         Ok(Arc::new(link))
     }
 
-    /// Announces the link and waits for its end: `Ok` when it was lost, `Err` when the slot was closed.
-    async fn live(&self, link: Arc<Link>) -> Result<DialError, ()> {
-        info!("connected to {} at {}", link.proven, self.slot.addr);
-        self.enter(SlotState::Connected(link.clone()));
-        let _closing = Closing(&link);
-        if !self.slot.wants(&link.proven) {
-            // It was wanted when the dial was made. Whoever changed that found no link to give up.
-            self.slot.give_up(&link, LinkFault::Unwanted(CloseReason::MinerDeregistered));
-        }
-        let lost = tokio::select! {
-            reason = self.slot.closing() => {
-                reason.close(&link.connection);
-                return Err(());
+    /// Announces the link and waits for its end: `Ok` when it was lost, `Err` when the slot was closed. Where the link is
+    /// worn, that is the end of the one that takes its place.
+    async fn live(&mut self, link: Arc<Link>) -> Result<DialError, ()> {
+        let mut link = Closing(link);
+        let mut replaced = None;
+        loop {
+            info!("connected to {} at {}", link.0.proven, self.slot.addr);
+            self.enter(SlotState::Connected(link.0.clone()));
+            if !self.slot.wants(&link.0.proven) {
+                // It was wanted when the dial was made. Whoever changed that found no link to give up.
+                self.slot.give_up(&link.0, LinkFault::Unwanted(CloseReason::MinerDeregistered));
             }
-            error = link.connection.closed() => DialError::Lost(close::describe(&error)),
-            fault = self.slot.given_up(&link) => self.drop_link(&link, fault),
-        };
-        info!("connection to {} at {} is gone: {lost}", link.proven, self.slot.addr);
-        Ok(lost)
+            match self.keep(&link.0, &mut replaced).await {
+                Outcome::Lost(lost) => {
+                    info!("connection to {} at {} is gone: {lost}", link.0.proven, self.slot.addr);
+                    return Ok(lost);
+                }
+                Outcome::Closed(reason) => {
+                    reason.close(&link.0.connection);
+                    if let Some(Replaced(Closing(link))) = &replaced {
+                        reason.close(&link.connection);
+                    }
+                    return Err(());
+                }
+                Outcome::Replaced(next) => {
+                    // One that had not lost its last call by now loses it: there are never three.
+                    replaced = Some(Replaced(std::mem::replace(&mut link, Closing(next))));
+                }
+            }
+        }
+    }
+
+    /// Watches over `link`, and over the one before it until that has no calls any more.
+    async fn keep(&self, link: &Arc<Link>, replaced: &mut Option<Replaced>) -> Outcome {
+        let began = Instant::now();
+        let mut next: Option<Pin<Box<_>>> = None;
+        let mut replace_after = began;
+        let mut floods = Floods::default();
+        let mut look = interval_at(began + LOOK_EVERY, LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut closing = pin!(self.slot.closing());
+        let mut closed = pin!(link.connection.closed());
+        let mut given_up = pin!(self.slot.given_up(link));
+        loop {
+            tokio::select! {
+                biased;
+                reason = &mut closing => return Outcome::Closed(reason),
+                error = &mut closed => return Outcome::Lost(DialError::Lost(close::describe(&error))),
+                fault = &mut given_up => return Outcome::Lost(self.drop_link(link, fault)),
+                dialled = of(&mut next) => match dialled {
+                    Ok(next) => return Outcome::Replaced(next),
+                    Err(error) => {
+                        debug!("the worn link to {} is not replaced yet: {error}", self.slot.addr);
+                        next = None;
+                        replace_after = Instant::now() + REPLACE_AGAIN_AFTER;
+                    }
+                },
+                () = link.ends.worn() => {}
+                _ = look.tick() => {
+                    if let Some(flood) = floods.look(&link.connection) {
+                        return Outcome::Lost(flooded(link, flood));
+                    }
+                    link.ends.look();
+                }
+            }
+            if replaced.as_ref().is_some_and(|replaced| !replaced.has_calls()) {
+                *replaced = None;
+            }
+            // This one has it, and the slot.
+            let is_quiet = Arc::strong_count(link) <= 2;
+            match link.ends.wear(began.elapsed(), is_quiet) {
+                Wear::TooMuch => return Outcome::Lost(turned_away(link, "it does not end its streams")),
+                Wear::Worn if next.is_none() && Instant::now() >= replace_after => {
+                    next = Some(Box::pin(self.dial()));
+                }
+                Wear::Worn | Wear::Fine => {}
+            }
+        }
     }
 
     fn drop_link(&self, link: &Link, fault: LinkFault) -> DialError {
@@ -199,6 +289,29 @@ impl Supervisor {
 
     fn enter(&self, state: SlotState) {
         self.slot.enter(state, &self.shared.feed);
+    }
+}
+
+/// Closes a link that is flooded. Where that may have come about honestly, it is dialled again at once.
+fn flooded(link: &Link, flood: Flood) -> DialError {
+    if flood != Flood::IdsRetired {
+        return turned_away(link, flood.as_str());
+    }
+    CloseReason::ClientShutdown.close(&link.connection);
+    DialError::Lost(flood.as_str().to_owned())
+}
+
+/// Closes a link whose miner does what no honest one does.
+fn turned_away(link: &Link, why: &'static str) -> DialError {
+    CloseReason::ClientShutdown.close(&link.connection);
+    DialError::Misbehaving(why)
+}
+
+/// The outcome of a future that there may be; of none, never.
+async fn of<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
     }
 }
 

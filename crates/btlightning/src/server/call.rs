@@ -176,6 +176,7 @@ mod tests {
 
     use super::*;
     use crate::error::Result;
+    use crate::server::backlog::Backlog;
     use crate::server::chunks;
     use crate::server::config::LightningServerConfig;
     use crate::server::handler::Handler;
@@ -184,6 +185,7 @@ mod tests {
         AsyncSynapseHandler, StreamingSynapseHandler, SynapseHandler, from_async, from_streaming, from_sync,
         typed_async_handler, typed_handler,
     };
+    use crate::server::unread::Unread;
     use crate::wire::{ScanLimits, encode_packet_frame};
 
     type Data = HashMap<String, Value>;
@@ -256,7 +258,8 @@ mod tests {
                 Handler::Unary(handler) => drop(handler.handle(call).await.unwrap()),
                 Handler::Blocking(handler) => drop(handler.handle(call).unwrap()),
                 Handler::Streaming(handler) => {
-                    let (chunks, _queue) = chunks::channel(1, 9);
+                    let unread = Unread::new(&LightningServerConfig::default());
+                    let (chunks, _queue) = chunks::channel(1, 9, Backlog::new(&unread));
                     handler.handle(call, chunks).await.unwrap();
                 }
             }

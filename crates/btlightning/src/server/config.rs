@@ -17,6 +17,9 @@ const SHUTDOWN_GRACE_SECS_MOST: u64 = 3600;
 /// The longest queue of chunks. Each stream has one of its own, and a chunk may be as large as a frame.
 const STREAMING_CHANNEL_BUFFER_MOST: usize = 65_536;
 
+/// What one address may hold where nothing is said, even of a small server: many validators share one with others.
+const CONNECTIONS_PER_IP_LEAST: usize = 32;
+
 /// How a [`LightningServer`](crate::LightningServer) behaves.
 ///
 /// Made by [`builder`](Self::builder), or by changing the fields of [`default`](Self::default):
@@ -47,21 +50,28 @@ pub struct LightningServerConfig {
     ///   `max_frame_payload_bytes` if that is more; and apart from these the small ones, of up to 64 KiB for each
     ///   stream;
     /// - decoded maps, for each request that a handler of maps is working on: up to 64 MiB and 8 bytes for each byte
-    ///   of its payload;
-    /// - answers that the peer does not read: up to `max_frame_payload_bytes` for each stream (of a handler that
-    ///   streams, `streaming_channel_buffer` chunks and one), until the time to write them is over;
-    /// - 16 MiB of answers that were sent and that the peer has not acknowledged.
+    ///   of its payload; and decoded values of types, up to five times as much, if the types lend themselves to it;
+    /// - answers that the peer does not read: 512 MiB, or eight of `max_frame_payload_bytes` if that is more, of handlers
+    ///   that began while there was a quarter of that; and up to 64 KiB for each stream. Of handlers that stream, chunks
+    ///   of 64 MiB, or one of `max_frame_payload_bytes` if that is more, for all streams together, and apart from these
+    ///   one chunk and 64 KiB for each stream; of those with the published trait five more chunks for each stream, and
+    ///   33 for two of them. All of it until the time to read them is over: the handler's time, and more for what was
+    ///   read and for 1 MiB, at 64 KiB/s;
+    /// - 16 MiB of answers that were sent and that the peer has not acknowledged, until as much time is over again.
     ///
     /// Miners that serve others than validators they know should lower `max_concurrent_bidi_streams` and
     /// `max_frame_payload_bytes` to what their handlers need.
     pub max_connections: usize,
     /// The most nonces that are remembered, about 100 bytes each. Full, handshakes are refused; nothing is forgotten
-    /// early. Default: 100,000. Not zero.
+    /// early. A quarter is kept for hotkeys that hold a permit or were connected for ten minutes. Default: 100,000. Not
+    /// zero.
     pub max_nonce_entries: usize,
     /// How long a connection may live without having authenticated, from its first packet on, in seconds. Default: 10.
     /// Not zero, and below `idle_timeout_secs`.
     pub handshake_timeout_secs: u64,
-    /// The most handshakes from one IP address (one /64 of IPv6) in a minute. Default: 30. Not zero.
+    /// The most handshakes from one IP address (one /64 of IPv6) in a minute, and apart from these of each hotkey there
+    /// that holds a permit. Ten times as many forgeries in the names of such hotkeys are verified at once; more of them
+    /// when there is nothing else to do. Default: 30. Not zero.
     pub max_handshake_attempts_per_minute: u32,
     /// The most requests that one authenticated connection may have in flight. Default: 128. Not zero.
     pub max_concurrent_bidi_streams: u32,
@@ -79,8 +89,10 @@ pub struct LightningServerConfig {
     pub handler_timeout_secs: u64,
     /// The largest frame that is accepted or sent, in bytes. Default: 64 MiB. From 1 MiB to `u32::MAX`.
     pub max_frame_payload_bytes: usize,
-    /// How many chunks a streaming handler may be ahead of the one that is being written. Default: 32. From 1 to
-    /// 65,536.
+    /// How many chunks a streaming handler may be ahead of the one that is being written, while its connection does not
+    /// hold too much that the peer has not read. A [`StreamingSynapseHandler`](crate::StreamingSynapseHandler) may be four
+    /// ahead, and 32 if there are no more than two at once on a connection; or fewer, if this says so. Default: 32. From
+    /// 1 to 65,536.
     pub streaming_channel_buffer: usize,
     /// Whether only addresses that the [`SourceAddressResolver`](crate::server::SourceAddressResolver) names may
     /// connect, or those that [`LearnedSources`](crate::server::LearnedSources) has learned; packets of others are
@@ -92,13 +104,27 @@ pub struct LightningServerConfig {
     /// Whether a peer has to show that it receives what is sent to its address before anything is allocated for it: by
     /// a QUIC Retry, or by a token that it was given there within the last day. Default: yes.
     pub require_address_validation: bool,
-    /// The most connections that have not authenticated. Default: 256. Not zero. Each may make this side hold 32 KiB.
+    /// The most connections that have not authenticated. Default: 256. Not zero. Each may make this side hold
+    /// 64 KiB. A quarter of them is kept for addresses that a holder of a permit has authenticated from before, or a
+    /// hotkey that was connected for long; 4,096 are remembered. For who finds no place, the oldest from the address with
+    /// the most is closed, if that has two more.
     pub max_unauthenticated_connections: usize,
-    /// The most connections from one IP address (one /64 of IPv6) that have not authenticated. Default: 16. Not zero.
+    /// The most connections from one IP address (one /64 of IPv6) that have not authenticated. Default: 16. Not zero. For
+    /// one more, the oldest is closed if it has been there for 2 s; else the newcomer is refused.
     pub max_unauthenticated_connections_per_ip: usize,
     /// The most connections that one validator hotkey may hold; a newer one takes the place of its oldest. Default: 4.
     /// Not zero.
     pub max_connections_per_hotkey: usize,
+    /// The most connections from one IP address (one /64 of IPv6) of hotkeys that hold no permit, as far as a resolver or a
+    /// learned allowlist says. Default: a quarter of `max_connections`, or 32 if that is more. Not zero.
+    ///
+    /// Loopback addresses are not bound by it: who comes from there is a program on this host, or a relay that everybody
+    /// comes through.
+    ///
+    /// When all places are taken, a hotkey that holds a permit is given the place of one that does not, and one that held
+    /// a connection for ten minutes in the last day that of one that did not; among equals without a permit, addresses
+    /// share evenly. The loser's connection is closed (`displaced`).
+    pub max_connections_per_ip: Option<usize>,
     /// How long [`stop`](crate::LightningServer::stop) lets answers in flight finish, in seconds. Default: 5. Zero
     /// cuts them off. At most 3600.
     pub shutdown_grace_secs: u64,
@@ -130,6 +156,7 @@ impl Default for LightningServerConfig {
             max_unauthenticated_connections: 256,
             max_unauthenticated_connections_per_ip: 16,
             max_connections_per_hotkey: 4,
+            max_connections_per_ip: None,
             shutdown_grace_secs: 5,
             io_threads: IoThreads::Auto,
         }
@@ -185,6 +212,7 @@ impl LightningServerConfig {
             ("max_unauthenticated_connections", self.max_unauthenticated_connections == 0),
             ("max_unauthenticated_connections_per_ip", self.max_unauthenticated_connections_per_ip == 0),
             ("max_connections_per_hotkey", self.max_connections_per_hotkey == 0),
+            ("max_connections_per_ip", self.max_connections_per_ip == Some(0)),
         ];
         for (name, is_zero) in is_zero {
             require(!is_zero, || format!("{name} must be non-zero"))?;
@@ -197,6 +225,11 @@ impl LightningServerConfig {
             idle_timeout: Duration::from_secs(self.idle_timeout_secs),
             keep_alive_interval: Duration::from_secs(self.keep_alive_interval_secs),
         }
+    }
+
+    /// `max_connections_per_ip`, or what follows from the others.
+    pub(crate) fn per_ip_max(&self) -> usize {
+        self.max_connections_per_ip.unwrap_or_else(|| CONNECTIONS_PER_IP_LEAST.max(self.max_connections / 4))
     }
 
     pub(crate) fn handshake_timeout(&self) -> Duration {
@@ -243,6 +276,7 @@ impl LightningServerConfigBuilder {
         max_unauthenticated_connections: usize;
         max_unauthenticated_connections_per_ip: usize;
         max_connections_per_hotkey: usize;
+        max_connections_per_ip: Option<usize>;
         shutdown_grace_secs: u64;
         io_threads: IoThreads;
     }
@@ -291,7 +325,22 @@ mod tests {
             streaming_channel_buffer source_allowlist_refresh_secs max_unauthenticated_connections
             max_unauthenticated_connections_per_ip max_connections_per_hotkey
         }
+        assert_eq!(
+            refused(|c| c.max_connections_per_ip = Some(0)),
+            "max_connections_per_ip must be non-zero"
+        );
         LightningServerConfig::builder().shutdown_grace_secs(0).build().unwrap();
+    }
+
+    #[test]
+    fn an_address_may_hold_a_quarter_unless_told_otherwise() {
+        for (max_connections, per_ip, holds) in
+            [(128, None, 32), (16, None, 32), (8192, None, 2048), (128, Some(3), 3)]
+        {
+            let config = LightningServerConfig::builder().max_connections(max_connections);
+            let config = config.max_connections_per_ip(per_ip).build().unwrap();
+            assert_eq!(config.per_ip_max(), holds);
+        }
     }
 
     #[test]

@@ -2,14 +2,17 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use btlightning_proto::identity::SourcePrefix;
 use tokio::time::Instant;
-use tracing::warn;
 
+use super::activity::Activity;
 use super::call::ConnectionId;
+use super::late::Late;
+use super::places::{self, Bounds, Leaving, NoPlace, Standing, Taker};
+use super::regulars::{HELD_LEAST, Regulars};
 use crate::Hotkey;
 use crate::transport::close::CloseReason;
 
@@ -28,9 +31,10 @@ impl Closable for quinn::Connection {
 /// All authenticated sessions.
 #[derive(Debug)]
 pub(super) struct Directory<C: Closable> {
-    in_all_max: usize,
-    per_hotkey_max: usize,
+    bounds: Bounds,
     members: Mutex<HashMap<ConnectionId, Member<C>>>,
+    /// Never locked while `members` is.
+    regulars: Mutex<Regulars>,
 }
 
 /// One authenticated session.
@@ -40,63 +44,133 @@ pub(super) struct Member<C> {
     pub(super) connection: C,
     /// Where the connection was accepted from.
     pub(super) source_ip: IpAddr,
+    /// What counts as one address with that.
+    source: SourcePrefix,
     /// The name that the last accepted handshake gave the connection.
     name: String,
     activity: Arc<Activity>,
+    late: Arc<Late>,
+    joined_at: Instant,
+    /// Whether the hotkey was more than unknown when it came.
+    was_known: bool,
 }
 
-/// `max_connections` is reached, and the hotkey holds none of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("Connection limit reached ({in_all_max}/{in_all_max})")]
-pub(super) struct DirectoryFull {
-    in_all_max: usize,
+impl<C> Member<C> {
+    pub(super) fn requests_in_flight(&self) -> usize {
+        self.activity.in_flight()
+    }
+}
+
+/// A session that is to be let in.
+pub(super) struct Newcomer<C> {
+    pub(super) id: ConnectionId,
+    pub(super) hotkey: Hotkey,
+    pub(super) connection: C,
+    pub(super) source_ip: IpAddr,
+    pub(super) name: String,
+    pub(super) activity: Arc<Activity>,
+    pub(super) late: Arc<Late>,
+}
+
+/// A session that was let in, and who had to leave for it.
+#[derive(Debug)]
+pub(super) struct Joined<C: Closable> {
+    pub(super) membership: Membership<C>,
+    pub(super) standing: Standing,
+    pub(super) left: Vec<(Hotkey, CloseReason)>,
 }
 
 impl<C: Closable> Directory<C> {
-    pub(super) fn new(in_all_max: usize, per_hotkey_max: usize) -> Arc<Self> {
-        Arc::new(Self { in_all_max, per_hotkey_max, members: Mutex::default() })
+    pub(super) fn new(bounds: Bounds) -> Arc<Self> {
+        Arc::new(Self { bounds, members: Mutex::default(), regulars: Mutex::default() })
     }
 
-    /// Whether a session of `hotkey` would be let in at this moment.
-    pub(super) fn has_room_for(&self, hotkey: &Hotkey) -> Result<(), DirectoryFull> {
+    /// Whether a session of `hotkey` from `ip` would be let in at this moment. `is_permitted` says who holds a permit.
+    pub(super) fn has_room_for(
+        &self,
+        hotkey: Hotkey,
+        ip: IpAddr,
+        is_permitted: impl Fn(&Hotkey) -> bool,
+    ) -> Result<(), NoPlace> {
+        let now = Instant::now();
+        let was_here = self.regulars().has(&hotkey, now);
         let members = self.members();
-        if members.len() < self.in_all_max || members.values().any(|member| member.hotkey == *hotkey) {
-            Ok(())
-        } else {
-            Err(DirectoryFull { in_all_max: self.in_all_max })
-        }
+        let standing = standing(&members, &hotkey, was_here, &is_permitted, now);
+        let newcomer = Taker { id: ConnectionId(u64::MAX), hotkey, source: SourcePrefix::of(ip), standing };
+        self.make_way(&members, &newcomer, ip, is_permitted, now).map(drop)
     }
 
-    /// Lets a session in. The oldest sessions of the same hotkey are closed where it has its share already, or where
-    /// there is no room otherwise: nobody has to wait for his own dead connections to be noticed.
+    /// Lets a session in. Those that have to make way for it, as [`places`] says, are closed.
     pub(super) fn join(
         self: &Arc<Self>,
-        id: ConnectionId,
-        hotkey: Hotkey,
-        connection: C,
-        source_ip: IpAddr,
-        name: String,
-        activity: Arc<Activity>,
-    ) -> Result<Membership<C>, DirectoryFull> {
+        newcomer: Newcomer<C>,
+        is_permitted: impl Fn(&Hotkey) -> bool,
+    ) -> Result<Joined<C>, NoPlace> {
+        let Newcomer { id, hotkey, connection, source_ip, name, activity, late } = newcomer;
+        let (now, source) = (Instant::now(), SourcePrefix::of(source_ip));
+        let was_here = self.regulars().has(&hotkey, now);
         let mut members = self.members();
-        // Numbers are given in the order of arrival, so the lowest is the oldest.
-        let mut own: Vec<_> =
-            members.iter().filter(|(_, member)| member.hotkey == hotkey).map(|(id, _)| *id).collect();
-        if members.len() >= self.in_all_max && own.is_empty() {
-            return Err(DirectoryFull { in_all_max: self.in_all_max });
-        }
-        own.sort_unstable();
-        let over_share = (own.len() + 1).saturating_sub(self.per_hotkey_max);
-        let over_all = (members.len() + 1).saturating_sub(self.in_all_max);
-        let replaced: Vec<_> =
-            own.iter().take(over_share.max(over_all)).filter_map(|id| members.remove(id)).collect();
-        members.insert(id, Member { hotkey, connection, source_ip, name, activity });
+        let standing = standing(&members, &hotkey, was_here, &is_permitted, now);
+        let taker = Taker { id, hotkey, source, standing };
+        let leaving = self.make_way(&members, &taker, source_ip, is_permitted, now)?;
+        let left: Vec<_> =
+            leaving.iter().filter_map(|goes| Some((members.remove(&goes.id)?, goes.why))).collect();
+        let was_known = standing > Standing::Unknown;
+        let member =
+            Member { hotkey, connection, source_ip, source, name, activity, late, joined_at: now, was_known };
+        members.insert(id, member);
         drop(members);
-        for member in replaced {
-            warn!("closing previous connection for validator {hotkey} (replaced by new handshake)");
-            member.connection.close(CloseReason::Replaced);
+        if standing == Standing::Permitted {
+            self.regulars().note(hotkey, source, now);
         }
-        Ok(Membership { directory: self.clone(), id })
+        for (member, why) in &left {
+            member.connection.close(*why);
+            self.note_left(member, now);
+        }
+        let left = left.into_iter().map(|(member, why)| (member.hotkey, why)).collect();
+        Ok(Joined { membership: Membership { directory: self.clone(), id }, standing, left })
+    }
+
+    /// Whether `hotkey` was here before, with a permit or for long.
+    pub(super) fn was_here(&self, hotkey: &Hotkey) -> bool {
+        self.regulars().has(hotkey, Instant::now())
+    }
+
+    /// Whether `hotkey` was here from the source of `ip` before, with a permit or for long.
+    pub(super) fn was_here_from(&self, hotkey: &Hotkey, ip: IpAddr) -> bool {
+        self.regulars().has_from(hotkey, SourcePrefix::of(ip), Instant::now())
+    }
+
+    fn make_way(
+        &self,
+        members: &HashMap<ConnectionId, Member<C>>,
+        newcomer: &Taker,
+        ip: IpAddr,
+        is_permitted: impl Fn(&Hotkey) -> bool,
+        now: Instant,
+    ) -> Result<Vec<Leaving>, NoPlace> {
+        let bounds = self.bounds.for_source(ip);
+        let mut own = 0;
+        let mut neighbours = 0;
+        for member in members.values() {
+            own += usize::from(member.hotkey == newcomer.hotkey);
+            neighbours += usize::from(member.source == newcomer.source);
+        }
+        // The usual case, without a look at what is known of each.
+        if members.len() < bounds.in_all && own < bounds.per_hotkey && neighbours < bounds.per_source {
+            return Ok(Vec::new());
+        }
+        let holders = members.iter().map(|(id, member)| Taker {
+            id: *id,
+            hotkey: member.hotkey,
+            source: member.source,
+            standing: match is_permitted(&member.hotkey) {
+                true => Standing::Permitted,
+                false if member.is_known(now) => Standing::Returning,
+                false => Standing::Unknown,
+            },
+        });
+        places::make_way(newcomer, holders.collect(), bounds)
     }
 
     /// Closes the sessions of which `is_out` holds, and says whose they were.
@@ -106,8 +180,10 @@ impl<C: Closable> Directory<C> {
         is_out: impl Fn(&Member<C>) -> bool,
     ) -> Vec<Hotkey> {
         let out: Vec<_> = self.members().extract_if(|_, member| is_out(member)).collect();
+        let now = Instant::now();
         for (_, member) in &out {
             member.connection.close(reason);
+            self.note_left(member, now);
         }
         out.into_iter().map(|(_, member)| member.hotkey).collect()
     }
@@ -117,6 +193,13 @@ impl<C: Closable> Directory<C> {
         self.close_where(CloseReason::Cleanup, |member| {
             member.activity.idle_for(now).is_some_and(|idle| idle > idle_max)
         })
+    }
+
+    /// Has every session let go of answers that its peer does not acknowledge.
+    pub(super) fn sweep(&self) {
+        for late in self.each(|member| member.late.clone()) {
+            late.sweep();
+        }
     }
 
     /// What `look` makes of each session, in no order.
@@ -136,8 +219,42 @@ impl<C: Closable> Directory<C> {
             .collect()
     }
 
+    /// Remembers who was here for long.
+    fn note_left(&self, member: &Member<C>, now: Instant) {
+        if member.is_known(now) {
+            self.regulars().note(member.hotkey, member.source, now);
+        }
+    }
+
+    fn regulars(&self) -> MutexGuard<'_, Regulars> {
+        self.regulars.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn members(&self) -> MutexGuard<'_, HashMap<ConnectionId, Member<C>>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<C> Member<C> {
+    /// Whether its hotkey is more than unknown, permits aside.
+    fn is_known(&self, now: Instant) -> bool {
+        self.was_known || now.saturating_duration_since(self.joined_at) >= HELD_LEAST
+    }
+}
+
+/// What is known of `hotkey`; `was_here` is what the regulars say.
+fn standing<C>(
+    members: &HashMap<ConnectionId, Member<C>>,
+    hotkey: &Hotkey,
+    was_here: bool,
+    is_permitted: impl Fn(&Hotkey) -> bool,
+    now: Instant,
+) -> Standing {
+    let is_here = || members.values().any(|member| member.hotkey == *hotkey && member.is_known(now));
+    match is_permitted(hotkey) {
+        true => Standing::Permitted,
+        false if was_here || is_here() => Standing::Returning,
+        false => Standing::Unknown,
     }
 }
 
@@ -162,52 +279,9 @@ impl<C: Closable> Drop for Membership<C> {
     fn drop(&mut self) {
         // Dropped outside the lock: the last handle of a connection closes it.
         let left = self.directory.members().remove(&self.id);
-        drop(left);
-    }
-}
-
-/// When a session last did something, and what it is doing.
-#[derive(Debug)]
-pub(super) struct Activity {
-    began: Instant,
-    last_millis: AtomicU64,
-    in_flight: AtomicUsize,
-}
-
-impl Activity {
-    pub(super) fn new(now: Instant) -> Arc<Self> {
-        Arc::new(Self { began: now, last_millis: AtomicU64::new(0), in_flight: AtomicUsize::new(0) })
-    }
-
-    /// Notes that a request has begun; it ends when what is returned is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(self.clone())
-    }
-
-    /// How long nothing has happened. `None` while a request is in flight.
-    fn idle_for(&self, now: Instant) -> Option<Duration> {
-        if self.in_flight.load(Ordering::Relaxed) > 0 {
-            return None;
+        if let Some(left) = left {
+            self.directory.note_left(&left, Instant::now());
         }
-        let last = self.began + Duration::from_millis(self.last_millis.load(Ordering::Relaxed));
-        Some(now.saturating_duration_since(last))
-    }
-
-    fn touch(&self, now: Instant) {
-        let millis = now.saturating_duration_since(self.began).as_millis();
-        self.last_millis.fetch_max(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-}
-
-/// A request in flight.
-#[derive(Debug)]
-pub(super) struct InFlight(Arc<Activity>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.touch(Instant::now());
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -234,26 +308,43 @@ mod tests {
 
     struct Room {
         directory: Arc<Directory<Line>>,
-        now: Instant,
+        permitted: Vec<Hotkey>,
         next: u64,
     }
 
-    type Joined = (Membership<Line>, Line, Arc<Activity>);
+    type Guest = (Membership<Line>, Line, Arc<Activity>);
 
     impl Room {
-        fn new(in_all_max: usize, per_hotkey_max: usize) -> Self {
-            Self { directory: Directory::new(in_all_max, per_hotkey_max), now: Instant::now(), next: 0 }
+        fn new(in_all: usize, per_hotkey: usize) -> Self {
+            let bounds = Bounds { in_all, per_hotkey, per_source: usize::MAX };
+            Self { directory: Directory::new(bounds), permitted: Vec::new(), next: 0 }
         }
 
-        fn join(&mut self, key: u8) -> Result<Joined, DirectoryFull> {
-            let line = Line::default();
-            let activity = Activity::new(self.now);
+        fn join(&mut self, key: u8) -> Result<Guest, NoPlace> {
+            self.join_from(key, 1)
+        }
+
+        fn join_from(&mut self, key: u8, source: u8) -> Result<Guest, NoPlace> {
+            let (line, activity) = (Line::default(), Activity::new(Instant::now()));
             let id = ConnectionId(self.next);
             self.next += 1;
-            let name = format!("conn_{id}");
-            let ip = Ipv4Addr::LOCALHOST.into();
-            let member = self.directory.join(id, hotkey(key), line.clone(), ip, name, activity.clone())?;
-            Ok((member, line, activity))
+            let newcomer = Newcomer {
+                id,
+                hotkey: hotkey(key),
+                connection: line.clone(),
+                source_ip: Ipv4Addr::new(10, 0, 0, source).into(),
+                name: format!("conn_{id}"),
+                activity: activity.clone(),
+                late: Arc::new(Late::new(1)),
+            };
+            let joined = self.directory.join(newcomer, |hotkey| self.permitted.contains(hotkey))?;
+            Ok((joined.membership, line, activity))
+        }
+
+        fn has_room_for(&self, key: u8) -> bool {
+            let ip = Ipv4Addr::new(10, 0, 0, 1).into();
+            let is_permitted = |hotkey: &Hotkey| self.permitted.contains(hotkey);
+            self.directory.has_room_for(hotkey(key), ip, is_permitted).is_ok()
         }
 
         fn count(&self) -> usize {
@@ -284,18 +375,40 @@ mod tests {
     }
 
     #[test]
-    fn a_full_directory_has_room_only_for_those_who_are_in_it() {
+    fn a_full_directory_has_room_for_those_who_are_in_it_and_for_permits() {
         let mut room = Room::new(2, 2);
+        room.permitted.push(hotkey(4));
         let (_one, one_line, _) = room.join(1).unwrap();
-        let (two, _, _) = room.join(2).unwrap();
-        assert!(room.directory.has_room_for(&hotkey(3)).is_err());
-        assert_eq!(room.join(3).unwrap_err(), DirectoryFull { in_all_max: 2 });
-        room.directory.has_room_for(&hotkey(1)).unwrap();
-        let (_again, _, _) = room.join(1).unwrap();
+        let (two, two_line, _) = room.join(2).unwrap();
+        assert!(!room.has_room_for(3) && room.has_room_for(1) && room.has_room_for(4));
+        assert_eq!(room.join(3).unwrap_err(), NoPlace::InAll(2));
+        let (_again, again_line, _) = room.join(1).unwrap();
         assert_eq!(one_line.closed(), ["replaced"]);
-        assert_eq!(room.count(), 2);
+        let (_permitted, permitted_line, _) = room.join(4).unwrap();
+        assert_eq!((again_line.closed(), two_line.closed()), (vec!["displaced"], vec![]), "the youngest");
         drop(two);
         room.join(3).unwrap();
+        assert!(permitted_line.closed().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_here_for_long_comes_back_to_a_full_directory() {
+        let mut room = Room::new(2, 2);
+        let (long, _, _) = room.join(1).unwrap();
+        tokio::time::advance(HELD_LEAST).await;
+        let (short, _, _) = room.join(2).unwrap();
+        drop((long, short));
+        let (_three, _, _) = room.join(3).unwrap();
+        let (_four, four_line, _) = room.join(4).unwrap();
+        assert!(!room.has_room_for(2));
+        let (_back, back_line, _) = room.join(1).unwrap();
+        assert_eq!(four_line.closed(), ["displaced"]);
+        assert!(room.directory.was_here_from(&hotkey(1), Ipv4Addr::new(10, 0, 0, 1).into()));
+        assert!(!room.directory.was_here_from(&hotkey(1), Ipv4Addr::new(10, 0, 0, 2).into()));
+        // A second process of it has another's place, not the first one's.
+        let (_second, _, _) = room.join(1).unwrap();
+        assert!(back_line.closed().is_empty());
+        assert_eq!(room.join(5).unwrap_err(), NoPlace::InAll(2));
     }
 
     #[test]

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, warn};
 
+use super::activity::InFlight;
 use super::call::{Call, Caller, Response};
-use super::directory::InFlight;
 use super::handler::{Handler, HandlerError};
 use super::handlers::Entry;
 use super::intake::{Share, Taken};
 use super::panics::{HANDLER_WORDS_BYTES_MAX, Panicked};
 use super::session::Session;
-use super::stream::{fail, failure_frame, refuse_unread, send_last};
+use super::stream::{answer_with, fail, failure_frame, refuse_unread};
 use super::streaming;
 use super::work::{self, Ended, Work};
 use crate::Hotkey;
@@ -127,6 +127,17 @@ fn ask_parsed(
 /// Runs the handler and answers.
 pub(super) async fn answer(session: &Session, asked: Asked, sender: FrameSender) -> Option<FrameSender> {
     let Asked { request, work } = asked;
+    if !session.unread.has_room() {
+        tokio::select! {
+            biased;
+            () = session.unread.room() => {}
+            () = sender.settled() => return None,
+            () = sleep_until(request.deadline) => {
+                log_failure::<()>(session, &request.name, &Outcome::TimedOut);
+                return fail(session, sender, "handler timed out").await;
+            }
+        }
+    }
     if let Handler::Streaming(handler) = work.handler {
         return streaming::answer(session, &request.name, handler, work.call, request.deadline, sender).await;
     }
@@ -194,7 +205,7 @@ async fn answer_once(
     sender: FrameSender,
 ) -> Option<FrameSender> {
     let frame = frame_of(session, name, outcome)?;
-    send_last(sender, frame, session.shared.config.handler_timeout()).await
+    answer_with(session, frame, sender).await
 }
 
 /// The frame that tells the caller of an outcome, if it is still there; the log is told of failures.
@@ -237,7 +248,9 @@ pub(super) fn log_failure<T>(session: &Session, name: &str, outcome: &Outcome<T>
             let after = session.shared.config.handler_timeout();
             warn!("Handler for {name} timed out after {after:?}{more}");
         }),
-        Outcome::CallerGone => debug!("the caller of {name} is gone before its answer"),
+        Outcome::CallerGone => session.shared.hush.callers.line(|more| {
+            debug!("the caller of {name} is gone before its answer{more}");
+        }),
     }
 }
 

@@ -35,8 +35,8 @@ pub enum Handler {
     /// the blocking pool of the tokio runtime that the server was started on. It runs to its end even when nobody waits for
     /// it any more.
     ///
-    /// At most 448 run in the pool at once; the next one waits for its thread, within its own time. Those on an I/O thread
-    /// are not counted: there is one at a time, beside those that hang. While 16 of these hang, the thread is given no more.
+    /// At most 448 run in the pool at once, and 336 for one hotkey; the next one waits for its thread, within its own time.
+    /// Those on an I/O thread are not counted: there is one at a time, beside those that hang. While 16 of these hang, the thread is given no more.
     Blocking(Arc<dyn BlockingHandler>),
     /// Answers in chunks, on the tokio runtime that the server was started on. Dropped as a unary handler is.
     Streaming(Arc<dyn StreamHandler>),

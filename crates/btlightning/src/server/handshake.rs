@@ -1,16 +1,20 @@
 //! The server's side of a handshake: the pure steps of `btlightning_proto`, with this server's clock, limits, threads
 //! and tables between them.
 //!
-//! In this order: the limiter, the spelling, the time, the permit, the signature, the nonce, the miner's signature, a
-//! place in the directory, a note of the source, the permit and the source once more. What is cheap comes first, and nothing is remembered of a
-//! claim that is not proven.
+//! In this order: the limiter, the spelling, the time, the permit, a turn, the signature, whether there is a place, the
+//! nonce, the miner's signature, the place in the directory, a note of the source, the permit and the source once more.
+//! What is cheap comes first, and nothing is remembered of a claim that is not proven, but how many such came from its
+//! source.
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use btlightning_proto::identity::handshake::{connection_id, refuse, refuse_unread};
-use btlightning_proto::identity::{AdmittedClaim, Claim, Claimed, Refusal};
+use btlightning_proto::identity::{
+    AdmittedClaim, Claim, Claimed, Refusal, Standing, TimelyClaim, VerifiedClaim,
+};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, error, info, warn};
 
@@ -20,12 +24,16 @@ use super::shared::Shared;
 use crate::Hotkey;
 use crate::error::LightningError;
 use crate::transport::close::{CloseReason, printable_within};
-use crate::transport::signatures::{SignatureQueueError, immediately};
+use crate::transport::signatures::{SignatureQueueError, Turn, immediately};
 use crate::util::{unix_timestamp_millis, unix_timestamp_secs};
 use crate::wire::{HandshakeRequest, HandshakeResponse};
 
 /// The largest handshake request that is read, in bytes. An honest one takes under 300.
 pub(super) const HANDSHAKE_PAYLOAD_BYTES_MAX: u32 = 4096;
+
+/// How many handshakes may fail on a connection; one more closes it. Who knows what to say needs one, and each further
+/// connection costs a flood a TLS handshake.
+const REFUSALS_MAX: u32 = 8;
 
 /// How long the observer may take for one handshake.
 const OBSERVATION_TIME_MAX: Duration = Duration::from_secs(30);
@@ -39,6 +47,11 @@ pub(super) async fn answer(session: &Session, payload: &[u8]) -> HandshakeRespon
         Ok(response) => response,
         Err(refused) => {
             refused.log(session);
+            if refused.is_held_against(session)
+                && session.refusals.fetch_add(1, Ordering::Relaxed) >= REFUSALS_MAX
+            {
+                CloseReason::TooManyHandshakes.close(&session.connection);
+            }
             refused.response(&session.shared)
         }
     }
@@ -54,14 +67,7 @@ async fn accept(session: &Session, payload: &[u8]) -> Result<HandshakeResponse, 
     // Anyone can make up hotkeys, but not one that holds a permit: garbage must not use up its owner's attempts.
     let known = claim.as_ref().ok().map(Claim::validator).filter(|who| session.shared.knows(who)).copied();
     allow(session, known.as_ref().map_or(Claimed::Unknown, Claimed::Known))?;
-    let accepted = match claim {
-        Ok(claim) => accept_claim(session, claim).await,
-        Err(refusal) => Err(refusal.into()),
-    };
-    if let (Err(Refused::Claim(_)), Some(known)) = (&accepted, &known) {
-        session.shared.attempts().refund_unproven(session.source_ip, known, Instant::now().into_std());
-    }
-    accepted
+    accept_claim(session, claim?, known.is_some()).await
 }
 
 fn allow(session: &Session, claimed: Claimed<'_>) -> Result<(), Refused> {
@@ -72,21 +78,30 @@ fn allow(session: &Session, claimed: Claimed<'_>) -> Result<(), Refused> {
     }
 }
 
-async fn accept_claim(session: &Session, claim: Claim) -> Result<HandshakeResponse, Refused> {
-    let admitted = prove(session, claim).await?;
-    let shared = &session.shared;
+async fn accept_claim(
+    session: &Session,
+    claim: Claim,
+    is_permitted: bool,
+) -> Result<HandshakeResponse, Refused> {
+    let admitted = prove(session, claim, is_permitted).await?;
     let hotkey = *admitted.validator();
-    if session.proven().is_none() {
-        // Asked before the miner has to sign; the answer that counts is that of `join`.
-        shared.directory.has_room_for(&hotkey).map_err(|full| Refused::NotJoined(full.into()))?;
-    }
     let (response, name) = sign(session, admitted).await?;
     session.join(hotkey, name.clone()).map_err(Refused::NotJoined)?;
     learn(session, &hotkey);
     check_again(session, hotkey)?;
-    info!("Handshake successful, established connection: {name}");
+    log_accepted(session, &hotkey, &name);
     observe(session, hotkey);
     Ok(response)
+}
+
+/// Hotkeys without a permit cost nothing, and so do handshakes of theirs.
+fn log_accepted(session: &Session, hotkey: &Hotkey, name: &str) {
+    if session.shared.knows(hotkey) {
+        return info!("Handshake successful, established connection: {name}");
+    }
+    session.shared.hush.accepted.line(|more| {
+        info!("Handshake successful, established connection: {name}{more}");
+    });
 }
 
 /// Takes note of where a validator is. It is on the list when this returns, so that a visitor may stay.
@@ -114,8 +129,8 @@ fn check_again(session: &Session, hotkey: Hotkey) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Finds out whether the claim holds, on this connection, now and for the first time.
-async fn prove(session: &Session, claim: Claim) -> Result<AdmittedClaim, Refused> {
+/// Finds out whether the claim holds, on this connection, now and for the first time, and whether there is a place.
+async fn prove(session: &Session, claim: Claim, is_permitted: bool) -> Result<AdmittedClaim, Refused> {
     let shared = &session.shared;
     let hotkey = *claim.validator();
     if let Some(proven) = session.proven()
@@ -131,9 +146,47 @@ async fn prove(session: &Session, claim: Claim) -> Result<AdmittedClaim, Refused
         // A visitor, whom no proof of this hotkey would let stay.
         return Err(Refused::SourceNotAllowed(session.source_ip));
     }
+    let verified = verify(session, timely, is_permitted).await?;
+    if session.proven().is_none() {
+        // Asked before a nonce is spent and the miner has to sign; the answer that counts is that of `join`.
+        let has_room =
+            shared.directory.has_room_for(hotkey, session.source_ip, |hotkey| shared.knows(hotkey));
+        has_room.map_err(|full| Refused::NotJoined(full.into()))?;
+    }
+    let standing = match is_permitted {
+        true => Standing::Permitted,
+        false if shared.directory.was_here(&hotkey) => Standing::Returning,
+        false => Standing::Unknown,
+    };
+    Ok(verified.admit_as(standing, &mut shared.replay(), unix_timestamp_secs())?)
+}
+
+/// Verifies the signature when it is its turn.
+async fn verify(
+    session: &Session,
+    timely: TimelyClaim,
+    is_permitted: bool,
+) -> Result<VerifiedClaim, Refused> {
+    let (shared, ip, hotkey) = (&session.shared, session.source_ip, *timely.validator());
+    // Neither semaphore is ever closed.
+    let _of_connection = session.verifying.acquire().await;
+    let _of_source = shared.turns.of_source(ip).await;
+    let has_overdrawn = || is_permitted && shared.attempts().has_overdrawn(ip, Instant::now().into_std());
+    let turn = match shared.directory.was_here_from(&hotkey, ip) {
+        _ if has_overdrawn() => Turn::Last,
+        true => Turn::First,
+        false => Turn::Ordinary,
+    };
     let verified =
-        session.running.verifications.run(move || timely.verify()).await.map_err(Refused::Busy)??;
-    Ok(verified.admit(&mut shared.replay(), unix_timestamp_secs())?)
+        session.running.verifications.run(turn, move || timely.verify()).await.map_err(Refused::Busy)?;
+    if is_permitted {
+        let (mut attempts, now) = (shared.attempts(), Instant::now().into_std());
+        match &verified {
+            Ok(_) => attempts.note_proven(ip, &hotkey, now),
+            Err(_) => attempts.note_unproven(ip, now),
+        }
+    }
+    Ok(verified?)
 }
 
 /// Asks the miner's signer, which may call out to a wallet and take its time.
@@ -152,7 +205,7 @@ async fn sign(session: &Session, admitted: AdmittedClaim) -> Result<(HandshakeRe
     let signed = if signer.is_immediate() {
         immediately(&*signer, &text).map_err(Refused::Busy)?
     } else {
-        let signed = session.running.signings.run(move || signer.sign(text.as_bytes())).await;
+        let signed = session.running.signings.run(Turn::Ordinary, move || signer.sign(text.as_bytes())).await;
         signed.map_err(Refused::Busy)?
     };
     let signature = signed.map_err(|error| Refused::Unsigned(error.to_string()))?;
@@ -208,6 +261,16 @@ impl From<Refusal> for Refused {
 }
 
 impl Refused {
+    /// Whether a peer that goes on like this is one to get rid of. Of a validator only claims count: what else it is
+    /// refused for it may not know.
+    fn is_held_against(&self, session: &Session) -> bool {
+        match self {
+            Self::Busy(_) | Self::Unsigned(_) => false,
+            Self::Claim(_) => true,
+            _ => session.proven().is_none(),
+        }
+    }
+
     fn response(&self, shared: &Shared) -> HandshakeResponse {
         let now = unix_timestamp_secs();
         match (self, &shared.miner) {

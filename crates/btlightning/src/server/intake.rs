@@ -29,6 +29,13 @@ const BUDGET_BYTES_LEAST: usize = 128 * 1024 * 1024;
 /// How memory is counted, in bytes.
 const UNIT_BYTES: u32 = 4096;
 
+/// What a connection's larger requests may take together, in bytes: whole units.
+pub(super) fn budget_bytes(config: &LightningServerConfig) -> usize {
+    let unit_bytes = UNIT_BYTES as usize;
+    let largest = config.max_frame_payload_bytes.div_ceil(unit_bytes) * unit_bytes * LARGEST_AT_ONCE;
+    largest.max(BUDGET_BYTES_LEAST)
+}
+
 /// One connection's way in.
 pub(super) struct Intake {
     large: Arc<Semaphore>,
@@ -56,9 +63,7 @@ impl Share {
 
 impl Intake {
     pub(super) fn new(config: &LightningServerConfig) -> Self {
-        let unit_bytes = UNIT_BYTES as usize;
-        let largest = config.max_frame_payload_bytes.div_ceil(unit_bytes) * LARGEST_AT_ONCE;
-        let units = largest.max(BUDGET_BYTES_LEAST / unit_bytes);
+        let units = budget_bytes(config) / UNIT_BYTES as usize;
         Self { large: Arc::new(Semaphore::new(units)), patience: config.handler_timeout() }
     }
 

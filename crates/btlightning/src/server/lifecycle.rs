@@ -13,6 +13,7 @@ use super::shared::{Running, Shared, Stop};
 use crate::error::{LightningError, Result};
 use crate::transport::close::CloseReason;
 use crate::transport::io::Task;
+use crate::transport::nowhere;
 use crate::transport::tls_key::TlsKey;
 
 /// How long a stop waits, after the last answer, for peers to be told that their connections are closed.
@@ -100,7 +101,8 @@ impl Lifecycle {
         let _ = timeout_at(until, running.all_gone()).await;
         cut_off(&running, CloseReason::ServerShutdown);
         let _ = timeout(FAREWELL_TIME_MAX, running.endpoint.wait_idle()).await;
-        // Whoever starts next on the port, be it another server, must find it free.
+        // Whoever starts next on the port, be it another server, must find it free, however late peers acknowledge.
+        nowhere::move_there(&running.endpoint);
         let socket = running.socket.clone();
         drop(running);
         let _ = timeout(FAREWELL_TIME_MAX, socket.closed()).await;
@@ -129,6 +131,14 @@ impl Lifecycle {
             State::New => None,
             State::Running(running) => running.tls_key_pin,
             State::Stopped { tls_key_pin, .. } => *tls_key_pin,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn running(&self) -> Option<Arc<Running>> {
+        match &*self.state() {
+            State::Running(running) => Some(running.clone()),
+            _ => None,
         }
     }
 

@@ -15,6 +15,7 @@ use super::habits::Habits;
 use super::intake::{SMALL_BYTES, Share, Taken};
 use super::session::Session;
 use super::stream::{Begun, Opened, fail};
+use super::unread;
 use super::work::{First, Place, Work};
 use crate::transport::frame_io::{FrameReader, FrameSender};
 use crate::transport::io::{Errand, IoThread, Lane, poll_now};
@@ -49,11 +50,11 @@ pub(super) fn begin(session: &Arc<Session>, send: SendStream, receive: RecvStrea
     match dispatch::ask(session, *hotkey, Taken { payload, share: Share::none() }) {
         Err(words) => Some(Begun::Refused(words, sender)),
         Ok(asked) => match asked.work.place(&session.lane) {
-            Place::Errand(thread) => {
+            Place::Errand(thread) if session.unread.has_room() => {
                 Quick::begin(session, thread, asked, sender);
                 None
             }
-            Place::Here | Place::Away => Some(Begun::Asked(asked, sender)),
+            Place::Errand(_) | Place::Here | Place::Away => Some(Begun::Asked(asked, sender)),
         },
     }
 }
@@ -160,6 +161,9 @@ impl Errand for Quick {
             Stage::Ran(First::Ended(ended), mut sender) => {
                 let outcome = Outcome::of(ended);
                 dispatch::frame_of(&session, &self.request.name, outcome).and_then(|frame| {
+                    if unread::counts(frame.len() as u64) {
+                        return Some(Begun::Answered(frame, sender));
+                    }
                     sender.put(frame);
                     match poll_now(sender.flush()) {
                         Poll::Ready(Ok(())) => {

@@ -1,4 +1,5 @@
-//! What is done from time to time while the server runs: asking the resolvers, forgetting spent nonces.
+//! What is done from time to time while the server runs: asking the resolvers, forgetting spent nonces, letting go of
+//! answers that nobody acknowledges.
 //!
 //! A resolver that fails, panics or hangs leaves what it said last in force. Before it has said anything, nobody holds
 //! a permit and, while the allowlist is enforced, nobody may connect.
@@ -11,9 +12,12 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
+use super::intake::SMALL_BYTES;
 use super::learned::keeping;
+use super::pace::time_for;
 use super::published::{SourceAddressResolver, SourceAllowlist, ValidatorPermitResolver};
 use super::shared::{PhaseWatch, Running, Shared};
+use super::unread::in_flight_bytes;
 use crate::error::{LightningError, Result};
 use crate::transport::close::{CloseReason, printable_within};
 use crate::util::unix_timestamp_secs;
@@ -64,6 +68,7 @@ pub(super) async fn begin(shared: &Arc<Shared>, running: &Arc<Running>) -> Resul
         keeping::begin(shared, running, &learned);
     }
     repeat(Nonces { shared: shared.clone() }, running.phase());
+    repeat(Unacknowledged { shared: shared.clone() }, running.phase());
     if let Some(resolved) = permits.filter(|_| config.require_validator_permit) {
         // An error means that the server was stopped meanwhile; the accept loop sees that itself.
         let _ = resolved.await;
@@ -130,6 +135,24 @@ impl Chore for Nonces {
 
     async fn turn(&self, _: bool) {
         self.shared.replay().expire(unix_timestamp_secs());
+    }
+}
+
+/// Lets go of small answers that were written and are not acknowledged; large ones have a task that waits for that.
+struct Unacknowledged {
+    shared: Arc<Shared>,
+}
+
+impl Chore for Unacknowledged {
+    /// The time that as many small answers as a connection may have may take, in full.
+    fn interval(&self) -> Duration {
+        let config = &self.shared.config;
+        let bytes = u64::from(config.max_concurrent_bidi_streams) * u64::from(SMALL_BYTES);
+        time_for(config.handler_timeout(), in_flight_bytes(bytes))
+    }
+
+    async fn turn(&self, _: bool) {
+        self.shared.directory.sweep();
     }
 }
 

@@ -53,7 +53,7 @@ use crate::util::unix_timestamp_secs;
 /// Dropped without being [stopped](Self::stop), it closes its connections at once.
 pub struct LightningServer {
     shared: Arc<Shared>,
-    lifecycle: Lifecycle,
+    pub(super) lifecycle: Lifecycle,
     host: String,
     port: u16,
 }
@@ -188,6 +188,10 @@ impl LightningServer {
     /// [`set_handshake_observer`](Self::set_handshake_observer) for a server that is shared.
     pub fn tell_handshakes_to(&self, observer: Arc<dyn HandshakeObserver>) {
         self.shared.observer.set(observer);
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// The miner, if the hotkey that it was made with is one.

@@ -4,27 +4,33 @@
 //! packets come from: what it proved is a value in here, and no table says who sits at an address.
 
 use std::net::IpAddr;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Poll;
 
 use quinn::{Connection, RecvStream, SendStream};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, warn};
 
-use super::admission::StrangerSlot;
+use super::activity::Activity;
+use super::blocking::BlockingShare;
 use super::call::ConnectionId;
-use super::directory::{Activity, DirectoryFull, Membership};
+use super::credit::{Credit, FEW};
+use super::directory::{Joined, Membership, Newcomer};
 use super::intake::Intake;
 use super::late::Late;
+use super::places::{NoPlace, Standing};
 use super::quick;
 use super::shared::{PhaseWatch, Running, Shared, Stop};
 use super::stream;
+use super::unread::Unread;
 use crate::Hotkey;
 use crate::transport::close::{self, CloseReason};
 use crate::transport::endpoint;
 use crate::transport::frame_io::FrameSender;
-use crate::transport::io::{Lane, poll_now};
+use crate::transport::io::{self, Lane, poll_now};
 
 /// The state of one connection.
 pub(super) struct Session {
@@ -41,15 +47,26 @@ pub(super) struct Session {
     pub(super) source_ip: IpAddr,
     pub(super) activity: Arc<Activity>,
     pub(super) intake: Intake,
-    pub(super) late: Late,
-    proven: OnceLock<Hotkey>,
+    pub(super) late: Arc<Late>,
+    pub(super) unread: Arc<Unread>,
+    /// One of its handshakes is verified at a time.
+    pub(super) verifying: Semaphore,
+    /// Handshakes that were refused and are held against the peer.
+    pub(super) refusals: AtomicU32,
+    proven: OnceLock<Proven>,
     seat: Mutex<Seat>,
+}
+
+/// Whose the connection is.
+struct Proven {
+    hotkey: Hotkey,
+    blocking: BlockingShare,
 }
 
 /// Whose place the connection takes.
 enum Seat {
     Stranger {
-        _slot: StrangerSlot,
+        door: io::Door,
     },
     Member(Membership<Connection>),
     /// The connection has ended; a handshake that is still being looked at comes too late.
@@ -60,7 +77,7 @@ enum Seat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NotJoined {
     #[error(transparent)]
-    Full(#[from] DirectoryFull),
+    NoPlace(#[from] NoPlace),
     #[error("the connection belongs to {0} already")]
     OtherHotkey(Hotkey),
     #[error("the connection has ended")]
@@ -74,26 +91,34 @@ impl Session {
         connection: Connection,
         lane: Lane,
         source_ip: IpAddr,
-        slot: StrangerSlot,
+        door: io::Door,
     ) -> Self {
         Self {
             id: shared.next_connection(),
             intake: Intake::new(&shared.config),
-            late: Late::new(shared.config.max_concurrent_bidi_streams),
+            late: Arc::new(Late::new(shared.config.max_concurrent_bidi_streams.min(FEW))),
+            unread: Unread::new(&shared.config),
             shared,
             running,
             connection,
             lane,
             source_ip,
             activity: Activity::new(Instant::now()),
+            verifying: Semaphore::new(1),
+            refusals: AtomicU32::new(0),
             proven: OnceLock::new(),
-            seat: Mutex::new(Seat::Stranger { _slot: slot }),
+            seat: Mutex::new(Seat::Stranger { door }),
         }
     }
 
     /// The validator that the connection belongs to; `None` for a stranger.
     pub(super) fn proven(&self) -> Option<&Hotkey> {
-        self.proven.get()
+        self.proven.get().map(|proven| &proven.hotkey)
+    }
+
+    /// Where the validator's blocking handlers find a place; `None` for a stranger.
+    pub(super) fn blocking(&self) -> Option<&BlockingShare> {
+        self.proven.get().map(|proven| &proven.blocking)
     }
 
     /// Makes the connection that of `hotkey`, which has just proven itself, under the name `name`.
@@ -108,15 +133,63 @@ impl Session {
                     Ok(())
                 }
             },
-            Seat::Stranger { .. } => {
-                let (connection, activity) = (self.connection.clone(), self.activity.clone());
-                let (directory, ip) = (&self.shared.directory, self.source_ip);
-                let membership = directory.join(self.id, hotkey, connection, ip, name, activity)?;
-                *seat = Seat::Member(membership);
+            Seat::Stranger { door } => {
+                if door.is_evicted() {
+                    return Err(NotJoined::Gone);
+                }
+                let newcomer = Newcomer {
+                    id: self.id,
+                    hotkey,
+                    connection: self.connection.clone(),
+                    source_ip: self.source_ip,
+                    name,
+                    activity: self.activity.clone(),
+                    late: self.late.clone(),
+                };
+                let shared = &self.shared;
+                let joined = shared.directory.join(newcomer, |hotkey| shared.knows(hotkey))?;
+                if !door.pass() {
+                    return Err(NotJoined::Gone);
+                }
+                if joined.standing > Standing::Unknown {
+                    shared.strangers.note_authenticated(self.source_ip);
+                }
+                self.log_who_left(&joined, hotkey);
+                *seat = Seat::Member(joined.membership);
                 // The seat is taken once, so this is the only value that was ever set.
-                let _ = self.proven.set(hotkey);
-                endpoint::welcome(&self.connection, self.shared.config.max_concurrent_bidi_streams);
+                let _ = self.proven.set(Proven { hotkey, blocking: shared.blocking.share(hotkey) });
+                endpoint::welcome(&self.connection, self.streams_max().min(FEW));
                 Ok(())
+            }
+        }
+    }
+
+    /// Streams of the connection at once, if it needs all of them.
+    fn streams_max(&self) -> u32 {
+        self.shared.config.max_concurrent_bidi_streams
+    }
+
+    /// Grants all of them.
+    fn grant_all_streams(&self) {
+        self.late.keep_answered(self.streams_max());
+        endpoint::welcome(&self.connection, self.streams_max());
+    }
+
+    fn log_who_left(&self, joined: &Joined<Connection>, newcomer: Hotkey) {
+        let hush = &self.shared.hush.places;
+        for (left, why) in &joined.left {
+            match why {
+                CloseReason::Replaced if joined.standing == Standing::Permitted => {
+                    warn!("closing previous connection for validator {left} (replaced by new handshake)");
+                }
+                CloseReason::Replaced => hush.line(|more| {
+                    warn!(
+                        "closing previous connection for validator {left} (replaced by new handshake){more}"
+                    );
+                }),
+                _ => hush.line(|more| {
+                    warn!("no place left: that of {left} is given to validator {newcomer}{more}");
+                }),
             }
         }
     }
@@ -135,12 +208,13 @@ impl Session {
 /// Serves the connection until it ends. A stranger is closed at `deadline`.
 pub(super) async fn serve(session: Arc<Session>, deadline: Instant, mut phase: PhaseWatch) {
     let _place = Place(&session);
-    let mut streams = Streams { session: session.clone(), running: JoinSet::new() };
+    let mut streams =
+        Streams { session: session.clone(), running: JoinSet::new(), credit: Credit::default() };
     let mut stopping = std::pin::pin!(phase.stopping());
     loop {
         tokio::select! {
             biased;
-            how = &mut stopping => return stop(&session, streams, how).await,
+            how = &mut stopping => return Box::pin(stop(&session, streams, how)).await,
             Some(ended) = streams.running.join_next() => streams.note(ended),
             () = session.late.news() => streams.begin_late(),
             opened = session.connection.accept_bi() => match opened {
@@ -181,11 +255,20 @@ async fn turn_away(connection: &Connection) {
     }
 }
 
+/// Hotkeys without a permit cost nothing, nor does having none.
 fn log_end(session: &Session, error: &quinn::ConnectionError) {
     let (remote, why) = (session.connection.remote_address(), close::describe(error));
+    let hush = &session.shared.hush;
     match session.proven() {
-        Some(hotkey) => debug!("the connection of validator {hotkey} from {remote} ended: {why}"),
-        None => debug!("a connection from {remote} ended before it had authenticated: {why}"),
+        Some(hotkey) if session.shared.knows(hotkey) => {
+            debug!("the connection of validator {hotkey} from {remote} ended: {why}");
+        }
+        Some(hotkey) => hush.ended.line(|more| {
+            debug!("the connection of validator {hotkey} from {remote} ended: {why}{more}");
+        }),
+        None => hush.left.line(|more| {
+            debug!("a connection from {remote} ended before it had authenticated: {why}{more}");
+        }),
     }
 }
 
@@ -202,6 +285,7 @@ impl Drop for Place<'_> {
 struct Streams {
     session: Arc<Session>,
     running: JoinSet<Option<FrameSender>>,
+    credit: Credit,
 }
 
 /// How many streams are begun before their answers have their turn. With more, the peer would wait for all of them and
@@ -210,6 +294,12 @@ const STREAMS_AT_ONCE: usize = 8;
 
 impl Streams {
     fn begin(&mut self, send: SendStream, receive: RecvStream) {
+        // A stranger has fewer, whatever it does.
+        if self.session.proven().is_some()
+            && self.credit.note(self.running.len(), || self.session.connection.rtt())
+        {
+            self.session.grant_all_streams();
+        }
         if let Some(rest) = quick::begin(&self.session, send, receive) {
             self.running.spawn(stream::serve(self.session.clone(), rest));
         }

@@ -15,32 +15,30 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use super::admission::Strangers;
+use super::blocking::Blocking;
 use super::call::ConnectionId;
 use super::config::LightningServerConfig;
 use super::directory::Directory;
 use super::handlers::Handlers;
 use super::hush::Hush;
 use super::learned::Learned;
+use super::places::Bounds;
 use super::policy::{Allowed, Permits, Sources};
 use super::published::{HandshakeObserver, SourceAddressResolver, ValidatorPermitResolver};
+use super::strangers::Strangers;
 #[cfg(feature = "subtensor")]
 use super::subnet::AxonSigner;
+use super::turns::Turns;
 use crate::Hotkey;
 use crate::error::Result;
 use crate::signing::Signer;
 use crate::transport::close::CloseReason;
 use crate::transport::endpoint::{self, ServerConfigs, SocketWatch};
-use crate::transport::io::{Io, Side, processors};
+use crate::transport::io::{Io, Quiet, Side, processors};
 use crate::transport::network::Network;
 use crate::transport::signatures::SignatureWorker;
 use crate::transport::tls::ServerIdentity;
 use crate::transport::tls_key::TlsKey;
-
-/// How many blocking handlers run at once in tokio's blocking pool, which has 512 threads by default. A handler that hangs
-/// keeps its thread; the 64 that are left are for the resolvers, for the scans of large requests, and for whatever else the
-/// program does on that pool.
-const BLOCKING_HANDLERS_MAX: usize = 448;
 
 /// How many calls of the handshake observer run at once.
 const OBSERVATIONS_MAX: usize = 64;
@@ -65,12 +63,14 @@ pub(super) struct Shared {
     pub(super) source_resolver: Setting<dyn SourceAddressResolver>,
     pub(super) observer: Setting<dyn HandshakeObserver>,
     pub(super) tls_key_file: Setting<Path>,
-    pub(super) blocking: Arc<Semaphore>,
+    pub(super) blocking: Blocking,
     pub(super) observations: Arc<Semaphore>,
     /// For scanning large requests: a processor each.
     pub(super) scans: Arc<Semaphore>,
     pub(super) hush: Hushes,
     network: Arc<dyn Network>,
+    /// Whose signature is verified when.
+    pub(super) turns: Arc<Turns>,
     replay: Mutex<ReplayWindow>,
     attempts: Mutex<AttemptLimiter>,
     connections: AtomicU64,
@@ -81,14 +81,26 @@ pub(super) struct Shared {
 pub(super) struct Hushes {
     /// Attempts that were not admitted.
     pub(super) admission: Hush,
+    /// Attempts that became no connection.
+    pub(super) failed: Hush,
+    /// Connections that have ended before they had authenticated.
+    pub(super) left: Hush,
+    /// Connections of hotkeys without a permit that have ended.
+    pub(super) ended: Hush,
     /// Handshakes that were refused.
     pub(super) handshakes: Hush,
     /// The miner's signatures that were not to be had; apart from the others, which strangers could flood.
     pub(super) signing: Hush,
+    /// Handshakes of strangers' hotkeys that were accepted.
+    pub(super) accepted: Hush,
+    /// Connections that had to make way for others.
+    pub(super) places: Hush,
     /// Requests that nobody could serve.
     pub(super) requests: Hush,
     /// Handlers that failed.
     pub(super) handlers: Hush,
+    /// Callers that did not wait for their answers.
+    pub(super) callers: Hush,
 }
 
 impl Shared {
@@ -99,7 +111,11 @@ impl Shared {
             miner: miner_text.parse(),
             miner_text,
             handlers: Handlers::default(),
-            directory: Directory::new(config.max_connections, config.max_connections_per_hotkey),
+            directory: Directory::new(Bounds {
+                in_all: config.max_connections,
+                per_hotkey: config.max_connections_per_hotkey,
+                per_source: config.per_ip_max(),
+            }),
             strangers: Strangers::new(
                 config.max_unauthenticated_connections,
                 config.max_unauthenticated_connections_per_ip,
@@ -114,17 +130,24 @@ impl Shared {
             source_resolver: Setting::default(),
             observer: Setting::default(),
             tls_key_file: Setting::default(),
-            blocking: Arc::new(Semaphore::new(BLOCKING_HANDLERS_MAX)),
+            blocking: Blocking::new(),
             observations: Arc::new(Semaphore::new(OBSERVATIONS_MAX)),
             scans: Arc::new(Semaphore::new(processors())),
             hush: Hushes {
                 admission: Hush::new(),
+                failed: Hush::new(),
+                left: Hush::new(),
+                ended: Hush::new(),
                 handshakes: Hush::new(),
                 signing: Hush::new(),
+                accepted: Hush::new(),
+                places: Hush::new(),
                 requests: Hush::new(),
                 handlers: Hush::new(),
+                callers: Hush::new(),
             },
             network,
+            turns: Arc::default(),
             replay: Mutex::new(ReplayWindow::new(config.max_nonce_entries, config.max_signature_age_secs)),
             attempts: Mutex::new(AttemptLimiter::new(attempts, RandomState::new())),
             connections: AtomicU64::new(0),
@@ -225,6 +248,8 @@ pub(super) struct Running {
     /// The program's runtime, where handlers run that are not quick.
     pub(super) program: Handle,
     pub(super) socket: SocketWatch,
+    /// Around whatever has quinn read packets.
+    pub(super) quiet: Arc<Quiet>,
     pub(super) local_addr: SocketAddr,
     pub(super) fingerprint: CertFingerprint,
     /// Of a TLS key that is kept.
@@ -272,6 +297,7 @@ impl Running {
             Ok(opened) => opened,
             Err(error) => return Ok(Err(error)),
         };
+        let quiet = opened.quiet.clone();
         let configs = ServerConfigs::new(shared.config.liveness(), &identity, incoming_max)?;
         let bound = endpoint::open(&io, opened, Some(configs.first()))
             .and_then(|(endpoint, socket)| Ok((endpoint.local_addr()?, endpoint, socket)));
@@ -281,6 +307,7 @@ impl Running {
             io,
             program: Handle::current(),
             socket,
+            quiet,
             local_addr,
             fingerprint: identity.fingerprint,
             tls_key_pin: key.pin(),

@@ -5,30 +5,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout_at};
-use tracing::debug;
 
+use super::backlog::Backlog;
+use super::batch::{Batch, CHUNK_OVERHEAD_BYTES};
 use super::call::Call;
-use super::chunks::{self, ChunkError, ChunkQueue};
+use super::chunks::{self, Chunk, ChunkError, ChunkQueue};
 use super::dispatch::{Outcome, log_failure};
 use super::handler::{HandlerError, StreamHandler};
-use super::pace::time_for;
+use super::pace::time_to_take;
 use super::panics::Panicked;
 use super::session::Session;
-use super::stream::send_last;
+use super::stream::{acknowledged, send_last};
 use super::work;
 use crate::transport::frame_io::FrameSender;
-use crate::wire::{StreamEnd, encode_frame, write_stream_chunk_header};
-
-/// What a chunk's message takes beside its data, in bytes, at most.
-const CHUNK_OVERHEAD_BYTES: usize = 6;
+use crate::wire::{StreamEnd, encode_frame};
 
 /// Answers `call` with the chunks of `handler`, and the message that ends them.
 ///
 /// The handler has until `deadline`. Then, or once it has returned, the chunks that it has sent so far may take as long
-/// again to be written, and more for their size; a peer that does not read them by then finds the stream reset.
+/// again to be written, and more for what the peer has read of them; one that does not finds the stream reset.
 pub(super) async fn answer(
     session: &Session,
     name: &str,
@@ -39,14 +36,16 @@ pub(super) async fn answer(
 ) -> Option<FrameSender> {
     let config = &session.shared.config;
     let payload_bytes_max = config.max_frame_payload_bytes;
-    let (chunks, queue) =
-        chunks::channel(config.streaming_channel_buffer, payload_bytes_max - CHUNK_OVERHEAD_BYTES);
+    let backlog = Backlog::new(&session.unread);
+    let chunk_bytes_max = payload_bytes_max - CHUNK_OVERHEAD_BYTES;
+    let (chunks, queue) = chunks::channel(config.streaming_channel_buffer, chunk_bytes_max, backlog.clone());
     let patience = config.handler_timeout();
     let gone = sender.settled();
     let (close, closing) = oneshot::channel();
-    let due = AtomicU64::new(0);
+    let progress = Progress::default();
     let outcome = {
-        let mut writer = pin!(write(queue, closing, &mut sender, payload_bytes_max, &due));
+        let writer = Writer { sender: &mut sender, backlog, payload_bytes_max, progress: &progress };
+        let mut writer = pin!(write(queue, closing, writer));
         let handling = work::streaming(session, handler, call, chunks);
         let (outcome, mut written) = while_writing(handling, writer.as_mut(), deadline, gone).await;
         log_failure(session, name, &outcome);
@@ -58,7 +57,7 @@ pub(super) async fn answer(
         }
         let written = match written {
             Some(written) => written,
-            None => rest(close, writer.as_mut(), &due, patience).await,
+            None => rest(close, writer.as_mut(), &progress, patience).await,
         };
         match written {
             Ok(()) => outcome,
@@ -71,7 +70,8 @@ pub(super) async fn answer(
         }
     };
     let frame = encode_frame(&end(&outcome), payload_bytes_max).ok()?;
-    send_last(sender, frame, patience).await
+    let sent = send_last(sender, frame, patience).await?;
+    acknowledged(sent, u64::MAX, patience).await
 }
 
 /// Why nothing more is written.
@@ -112,20 +112,32 @@ async fn while_writing(
     }
 }
 
+/// How far the writer is.
+#[derive(Debug, Default)]
+struct Progress {
+    /// How many bytes of data there were to be written when it was told to close.
+    due_bytes: AtomicU64,
+    /// How many bytes QUIC has taken since the stream began.
+    taken_bytes: AtomicU64,
+}
+
 /// Writes what is queued, and takes no more.
 async fn rest(
     close: oneshot::Sender<()>,
     mut writer: Pin<&mut impl Future<Output = Result<(), Unwritten>>>,
-    due: &AtomicU64,
+    progress: &Progress,
     patience: Duration,
 ) -> Result<(), Unwritten> {
     // An error means that the writer has ended, which it says itself.
     let _ = close.send(());
     let began = Instant::now();
+    let taken_before = progress.taken_bytes.load(Ordering::Relaxed);
     let mut until = began;
     loop {
         // The writer says how much there is once it has seen that it is to close.
-        let extended = began + time_for(patience, due.load(Ordering::Relaxed));
+        let due = progress.due_bytes.load(Ordering::Relaxed);
+        let taken = progress.taken_bytes.load(Ordering::Relaxed) - taken_before;
+        let extended = began + time_to_take(patience, due, taken);
         if extended <= until {
             return Err(Unwritten::Unread);
         }
@@ -136,15 +148,13 @@ async fn rest(
     }
 }
 
-/// Writes chunks until nobody can send any more, or `closing` says that no more are wanted. From then on `due` is how
-/// many bytes there were to be written at that moment.
+/// Writes chunks until nobody can send any more, or `closing` says that no more are wanted.
 async fn write(
     mut queue: ChunkQueue,
     closing: oneshot::Receiver<()>,
-    sender: &mut FrameSender,
-    payload_bytes_max: usize,
-    due: &AtomicU64,
+    mut writer: Writer<'_>,
 ) -> Result<(), Unwritten> {
+    let (payload_bytes_max, progress) = (writer.payload_bytes_max, writer.progress);
     let mut closing = pin!(closing);
     let left = loop {
         let chunk = tokio::select! {
@@ -153,45 +163,56 @@ async fn write(
             chunk = queue.next() => chunk,
         };
         let Some(chunk) = chunk else { return Ok(()) };
-        let chunk_bytes = chunk.len();
-        let mut writing = pin!(write_chunk(chunk, sender, payload_bytes_max));
+        let batch = Batch::new(chunk, &mut queue, payload_bytes_max)?;
+        let batch_bytes = batch.data_bytes();
+        let mut writing = pin!(writer.write(batch));
         tokio::select! {
             biased;
             _ = &mut closing => {
                 let left = queue.close();
-                due.store(bytes_in(&left) + chunk_bytes as u64, Ordering::Relaxed);
+                progress.due_bytes.store(bytes_in(&left) + batch_bytes, Ordering::Relaxed);
                 writing.await?;
                 break left;
             }
             written = &mut writing => written?,
         }
     };
-    due.fetch_max(bytes_in(&left), Ordering::Relaxed);
+    progress.due_bytes.fetch_max(bytes_in(&left), Ordering::Relaxed);
     for chunk in left {
-        write_chunk(chunk, sender, payload_bytes_max).await?;
+        writer.write(Batch::of(chunk, payload_bytes_max)?).await?;
     }
     Ok(())
 }
 
-fn bytes_in(chunks: &[Bytes]) -> u64 {
-    chunks.iter().map(|chunk| chunk.len() as u64).sum()
+fn bytes_in(chunks: &[Chunk]) -> u64 {
+    chunks.iter().map(|chunk| chunk.data.len() as u64).sum()
 }
 
-/// Writes one chunk: its header, and then its data as the handler handed it over.
-async fn write_chunk(
-    chunk: Bytes,
-    sender: &mut FrameSender,
+/// Where chunks are written.
+struct Writer<'a> {
+    sender: &'a mut FrameSender,
+    backlog: Arc<Backlog>,
     payload_bytes_max: usize,
-) -> Result<(), Unwritten> {
-    let header = write_stream_chunk_header(chunk.len(), payload_bytes_max).map_err(|_| {
-        let bytes_max = payload_bytes_max - CHUNK_OVERHEAD_BYTES;
-        Unwritten::TooLarge(ChunkError::TooLarge { bytes: chunk.len(), bytes_max })
-    })?;
-    let mut pieces = [Bytes::copy_from_slice(header.as_ref()), chunk];
-    sender.send_pieces(&mut pieces).await.map_err(|error| {
-        debug!("Failed to write stream chunk: {error}");
-        Unwritten::Unread
-    })
+    progress: &'a Progress,
+}
+
+impl Writer<'_> {
+    async fn write(&mut self, batch: Batch) -> Result<(), Unwritten> {
+        let (mut pieces, _counted) = batch.into_pieces(&self.backlog).await;
+        let mut pieces = &mut pieces[..];
+        while !pieces.is_empty() {
+            let written = self.sender.send_some(pieces).await.map_err(|_| Unwritten::Unread)?;
+            self.progress.taken_bytes.fetch_add(written.bytes as u64, Ordering::Relaxed);
+            pieces = &mut pieces[written.chunks..];
+        }
+        Ok(())
+    }
+}
+
+impl From<ChunkError> for Unwritten {
+    fn from(why: ChunkError) -> Self {
+        Self::TooLarge(why)
+    }
 }
 
 /// The message that ends the stream.

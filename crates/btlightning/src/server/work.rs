@@ -157,12 +157,13 @@ async fn blocking_away(
     handler: Arc<dyn BlockingHandler>,
     call: Call,
 ) -> Ended {
-    let permit = match session.shared.blocking.clone().acquire_owned().await {
-        Ok(permit) => permit,
+    let Some(share) = session.blocking() else { return Ok(Err("nobody has authenticated".into())) };
+    let place = match share.place().await {
+        Ok(place) => place,
         Err(error) => return Ok(Err(error.into())),
     };
     let work = Task::from(session.running.program.spawn_blocking(move || {
-        let _permit = permit;
+        let _place = place;
         let request_bytes = call.payload().len();
         let began = Instant::now();
         let ended = caught(&*handler, call);

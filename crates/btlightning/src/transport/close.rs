@@ -26,6 +26,16 @@ pub(crate) enum CloseReason {
     NoAuthenticatedHotkeys,
     /// Server: no handshake within the deadline.
     HandshakeTimeout,
+    /// Server: too many handshakes have failed on the connection.
+    TooManyHandshakes,
+    /// Server: more was sent than a stranger may.
+    StrangerAllowance,
+    /// Server: the validator floods the connection with frames that say next to nothing.
+    FrameFlood,
+    /// Server: its place is given to somebody of whom the server knows more, or whose address has fewer.
+    Displaced,
+    /// Server: another address has fewer strangers, and there was no room for one more.
+    CrowdedOut,
     /// Server: the validator's permit is gone.
     PermitRevoked,
     /// Server: the address has left the enforced allowlist.
@@ -45,6 +55,11 @@ impl CloseReason {
             Self::MinerAddrChanged => "miner_addr_changed",
             Self::NoAuthenticatedHotkeys => "no_authenticated_hotkeys",
             Self::HandshakeTimeout => "handshake_timeout",
+            Self::TooManyHandshakes => "too_many_handshakes",
+            Self::StrangerAllowance => "stranger_allowance",
+            Self::FrameFlood => "frame_flood",
+            Self::Displaced => "displaced",
+            Self::CrowdedOut => "crowded_out",
             Self::PermitRevoked => "permit_revoked",
             Self::SourceNotAllowed => "source_not_allowed",
         }
@@ -64,7 +79,11 @@ impl CloseReason {
 /// The longest text of a peer's close reason that is repeated in a log line or an error.
 const PEER_REASON_BYTES_MAX: usize = 120;
 
-/// Says in words why a connection ended. What the peer wrote is escaped and cut short.
+/// The longest text of QUIC's and TLS's own that is repeated. It may quote what a peer sent, a whole certificate's names
+/// included.
+const LIBRARY_WORDS_BYTES_MAX: usize = 256;
+
+/// Says in words why a connection ended. What the peer wrote, or had written, is escaped and cut short.
 pub(crate) fn describe(error: &ConnectionError) -> String {
     match error {
         ConnectionError::ApplicationClosed(close) => {
@@ -76,8 +95,13 @@ pub(crate) fn describe(error: &ConnectionError) -> String {
         ConnectionError::TimedOut => "no packet from the peer within the idle timeout".to_owned(),
         ConnectionError::LocallyClosed => "closed by this side".to_owned(),
         ConnectionError::Reset => "reset: the peer has forgotten this connection".to_owned(),
-        ConnectionError::TransportError(error) => format!("QUIC failed: {error}"),
-        other => other.to_string(),
+        ConnectionError::TransportError(error) => {
+            format!(
+                "QUIC failed: {}",
+                printable_within(error.to_string().as_bytes(), LIBRARY_WORDS_BYTES_MAX)
+            )
+        }
+        other => printable_within(other.to_string().as_bytes(), LIBRARY_WORDS_BYTES_MAX),
     }
 }
 
@@ -106,5 +130,22 @@ mod tests {
         assert_eq!(printable(b"a\nb\x1b[31m"), "a\\nb\\u{1b}[31m");
         let long = printable(&[b'x'; 4096]);
         assert_eq!(long.chars().count(), PEER_REASON_BYTES_MAX + 1);
+    }
+
+    #[test]
+    fn what_tls_says_of_a_peers_certificate_is_one_short_escaped_line() {
+        let failed = |reason: String| {
+            let mut error = ConnectionError::TransportError(quinn::TransportErrorCode::crypto(42).into());
+            if let ConnectionError::TransportError(error) = &mut error {
+                error.reason = reason;
+            }
+            describe(&error)
+        };
+        assert!(
+            failed("invalid peer certificate: BadSignature".into()).ends_with("certificate: BadSignature")
+        );
+        let words = failed(format!("a\nb\x1b[31m{}", "x".repeat(290_000)));
+        assert!(words.contains("a\\nb\\u{1b}[31mxxx"), "{words}");
+        assert!(words.len() < 2 * LIBRARY_WORDS_BYTES_MAX);
     }
 }

@@ -13,6 +13,7 @@ use quinn::{
     ValidationTokenConfig, VarInt,
 };
 
+use super::connection_ids::ConnectionIds;
 use super::io::{Io, Opened};
 use super::tls::{ServerIdentity, client_crypto};
 use super::tokens::{self, KeptTokens, SpentTokens};
@@ -40,8 +41,12 @@ const REQUEST_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// Bytes of one connection that were written and not yet acknowledged.
 const SEND_WINDOW_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Received bytes that may wait to be read before a client has authenticated. A handshake request takes under 300.
-const STRANGER_WINDOW_BYTES: u32 = 32 * 1024;
+/// Received bytes that may wait to be read before a client has authenticated. A handshake request takes under 300, and
+/// must not take more than 4,101.
+const STRANGER_WINDOW_BYTES: u32 = 8 * 1024;
+
+/// Received bytes of TLS that may wait for others before them.
+const TLS_BUFFER_BYTES: usize = 4 * 1024;
 
 /// What is kept of the packets of one connection attempt that was not decided on yet. The first flight of an honest one
 /// takes a few kilobytes.
@@ -51,7 +56,7 @@ const INCOMING_BUFFER_BYTES: u64 = 16 * 1024;
 const INCOMING_BUFFER_BYTES_TOTAL: u64 = 4 * 1024 * 1024;
 
 /// Streams that a client may have open before it has authenticated. One handshake takes one.
-const STRANGER_STREAMS: u32 = 8;
+const STRANGER_STREAMS: u32 = 2;
 
 /// The largest UDP payload that is sent or received, in bytes. Ten of them, which quinn sends at once, fit into one
 /// message of UDP.
@@ -163,7 +168,8 @@ impl ServerConfigs {
             transport
                 .stream_receive_window(VarInt::from_u32(REQUEST_WINDOW_BYTES))
                 .max_concurrent_bidi_streams(VarInt::from_u32(STRANGER_STREAMS))
-                .receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES));
+                .receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES))
+                .crypto_buffer_size(TLS_BUFFER_BYTES);
             Ok::<_, LightningError>(Arc::new(transport))
         };
         let mut given = ValidationTokenConfig::default();
@@ -233,7 +239,7 @@ impl Distance {
     }
 }
 
-/// Gives an authenticated client's connection its full windows and `bidi_streams` streams at once.
+/// Gives an authenticated client's connection `bidi_streams` streams at once, and the full windows for them.
 pub(crate) fn welcome(connection: &Connection, bidi_streams: u32) {
     let window = u64::from(bidi_streams) * u64::from(REQUEST_WINDOW_BYTES);
     connection.set_receive_window(VarInt::from_u64(window).unwrap_or(VarInt::MAX));
@@ -251,6 +257,7 @@ pub(crate) fn open(
     let watch = SocketWatch(Arc::downgrade(&socket));
     let mut endpoint_config = EndpointConfig::default();
     endpoint_config.max_udp_payload_size(PACKET_BYTES_MAX).map_err(io::Error::other)?;
+    endpoint_config.cid_generator(|| Box::new(ConnectionIds::default()));
     let endpoint = Endpoint::new_with_abstract_socket(endpoint_config, server, socket, runtime)?;
     Ok((endpoint, watch))
 }

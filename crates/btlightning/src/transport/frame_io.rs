@@ -5,10 +5,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::task::Poll;
 
 use btlightning_proto::wire::{FRAME_HEADER_BYTES, FrameError, FrameHeader, MessageType};
 use bytes::{Buf, Bytes, BytesMut};
-use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
+use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError, Written};
 
 use super::io::poll_now;
 
@@ -20,9 +21,31 @@ const PIECES: usize = 16;
 /// moved four times as it grows.
 const FIRST_RESERVATION_BYTES: usize = (1024 + 64) * 1024;
 
+/// Where a reader takes bytes from: a QUIC stream, or what stands in for one.
+pub(crate) trait ByteStream {
+    /// The next bytes, in order, at most `bytes_max`; `None` at the end. Cancel-safe.
+    fn chunk(&mut self, bytes_max: usize) -> impl Future<Output = Result<Option<Bytes>, ReadError>> + Send;
+
+    /// Fills the front of `pieces`, and says how many; `None` at the end. Cancel-safe.
+    fn chunks(
+        &mut self,
+        pieces: &mut [Bytes],
+    ) -> impl Future<Output = Result<Option<usize>, ReadError>> + Send;
+}
+
+impl ByteStream for RecvStream {
+    async fn chunk(&mut self, bytes_max: usize) -> Result<Option<Bytes>, ReadError> {
+        Ok(self.read_chunk(bytes_max, true).await?.map(|chunk| chunk.bytes))
+    }
+
+    async fn chunks(&mut self, pieces: &mut [Bytes]) -> Result<Option<usize>, ReadError> {
+        self.read_chunks(pieces).await
+    }
+}
+
 /// Why no frame could be read.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum FrameReadError {
+pub enum FrameReadError {
     /// The stream ended within a frame.
     #[error("the stream ended within a frame")]
     Truncated,
@@ -41,11 +64,23 @@ pub(crate) struct Frame {
     pub(crate) payload: Bytes,
 }
 
+/// What is known of the end of a stream that nobody reads any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It is here, or the connection is gone: nothing is kept of the stream.
+    Seen,
+    /// It is not, and so many pieces behind what was read are.
+    Missing { pieces: u32 },
+}
+
+/// How many pieces are thrown away at most where a stream's end is looked for. quinn holds half as many.
+const PIECES_DROPPED_MAX: u32 = 4096;
+
 /// Reads frames off a stream. Dropping it tells the peer to stop sending.
 ///
 /// Every read is cancel-safe: what has arrived of a frame is kept, and the next read goes on from there.
-pub(crate) struct FrameReader {
-    stream: RecvStream,
+pub(crate) struct FrameReader<S: ByteStream = RecvStream> {
+    stream: S,
     /// What has arrived and was not used up, in order. Most messages arrive in one piece.
     piece: Bytes,
     /// What has arrived after `piece`, of a message that did not.
@@ -57,10 +92,20 @@ pub(crate) struct FrameReader {
     begun: Option<FrameHeader>,
     /// The part of a payload that has arrived, if it did not arrive in one piece.
     body: Option<Assembly>,
+    search: Search,
 }
 
-impl FrameReader {
-    pub(crate) fn new(stream: RecvStream) -> Self {
+/// Whether somebody has looked for the stream's end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Search {
+    NotYet,
+    Done,
+    /// ... and has thrown away what was before it. quinn has no order to read in any more.
+    Emptied,
+}
+
+impl<S: ByteStream> FrameReader<S> {
+    pub(crate) fn new(stream: S) -> Self {
         Self {
             stream,
             piece: Bytes::new(),
@@ -69,6 +114,7 @@ impl FrameReader {
             head_filled: 0,
             begun: None,
             body: None,
+            search: Search::NotYet,
         }
     }
 
@@ -137,7 +183,7 @@ impl FrameReader {
             if let Some(later) = &mut self.later {
                 if let Some(piece) = later.next() {
                     self.piece = piece;
-                } else if self.stream.read_chunks(&mut later.pieces).await?.is_none() {
+                } else if self.stream.chunks(&mut later.pieces).await?.is_none() {
                     return Ok(false);
                 } else {
                     later.next = 0;
@@ -145,8 +191,8 @@ impl FrameReader {
             } else if self.body.is_some() {
                 self.later = Some(Box::default());
             } else {
-                match self.stream.read_chunk(usize::MAX, true).await? {
-                    Some(chunk) => self.piece = chunk.bytes,
+                match self.stream.chunk(usize::MAX).await? {
+                    Some(piece) => self.piece = piece,
                     None => return Ok(false),
                 }
             }
@@ -155,11 +201,35 @@ impl FrameReader {
     }
 }
 
-impl Drop for FrameReader {
+impl FrameReader {
+    /// Looks for the stream's end, and throws away what is here of what comes before it. Nothing can be read afterwards.
+    pub(crate) fn end(&mut self) -> End {
+        if self.search != Search::Emptied {
+            self.search = Search::Done;
+            if let Poll::Ready(Ok(None) | Err(_)) = poll_now(self.stream.read_chunk(0, true)) {
+                return End::Seen;
+            }
+            self.search = Search::Emptied;
+        }
+        let mut pieces = 0;
+        while pieces < PIECES_DROPPED_MAX {
+            match poll_now(self.stream.read_chunk(usize::MAX, false)) {
+                Poll::Ready(Ok(Some(_))) => pieces += 1,
+                Poll::Ready(Ok(None) | Err(_)) => return End::Seen,
+                Poll::Pending => break,
+            }
+        }
+        End::Missing { pieces }
+    }
+}
+
+impl<S: ByteStream> Drop for FrameReader<S> {
     fn drop(&mut self) {
         // Takes note of the stream's end, if that is here: a stream that is dropped before its end was read tells the peer
         // to stop sending, and costs packets there and back, even where there is nothing left to send.
-        let _ = poll_now(self.stream.read_chunk(0, true));
+        if self.search == Search::NotYet {
+            let _ = poll_now(self.stream.chunk(0));
+        }
     }
 }
 
@@ -324,9 +394,9 @@ impl FrameSender {
         Ok(())
     }
 
-    /// Writes several pieces of one frame, without copying them.
-    pub(crate) async fn send_pieces(&mut self, pieces: &mut [Bytes]) -> Result<(), WriteError> {
-        self.stream.write_all_chunks(pieces).await
+    /// Writes as much of several pieces as QUIC takes, without copying them, and leaves the rest in them. Cancel-safe.
+    pub(crate) async fn send_some(&mut self, pieces: &mut [Bytes]) -> Result<Written, WriteError> {
+        self.stream.write_chunks(pieces).await
     }
 
     /// Ends the stream: nothing more will be written.
@@ -334,6 +404,17 @@ impl FrameSender {
         // An error means that the peer has stopped the stream: it wants nothing more, and there is nothing to end.
         let _ = self.stream.finish();
         self.finished = true;
+    }
+
+    /// Lets go of what the peer has not acknowledged, of a finished stream too.
+    pub(crate) fn abandon(mut self) {
+        // An error means that there is nothing to let go of.
+        let _ = self.stream.reset(VarInt::from_u32(0));
+    }
+
+    /// Whether [`settled`](Self::settled) would resolve at once.
+    pub(crate) fn is_settled(&self) -> bool {
+        poll_now(self.settled()).is_ready()
     }
 
     /// Resolves when the peer has all bytes of a finished stream, or has told us to stop, or is gone. The future is

@@ -4,10 +4,13 @@
 //! built anywhere else.
 
 pub(crate) mod close;
+mod connection_ids;
 pub(crate) mod endpoint;
+pub(crate) mod floods;
 pub(crate) mod frame_io;
 pub(crate) mod io;
 pub mod network;
+pub(crate) mod nowhere;
 pub(crate) mod signatures;
 pub(crate) mod tls;
 pub(crate) mod tls_key;

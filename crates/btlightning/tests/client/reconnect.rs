@@ -354,3 +354,20 @@ async fn calls_that_wait_for_a_stream_move_on_to_the_next_connection() {
     let _again = world.miner("miner", "10.0.0.2:8443").await;
     assert_eq!(within(waiting).await.unwrap().unwrap().value, Ping { n: 5 });
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_starts_again_at_once_however_late_its_peers_acknowledge() {
+    let world = World::new(17);
+    // A closed connection lives on for three probe timeouts, each longer than a round trip.
+    world.net.set_default_link(Link { delay: Duration::from_millis(1500), ..Link::default() });
+    let miner = world.miner("miner", "10.0.0.2:8443").await;
+    let patient = LightningClientConfig { connect_timeout: Duration::from_secs(60), ..Default::default() };
+    let mut client = world.client(patient).await;
+    client.initialize_connections(vec![miner.axon()]).await.unwrap();
+    assert!(client.peer_state(&miner.hotkey).unwrap().is_connected());
+
+    within(miner.server.stop()).await.unwrap();
+    within(miner.server.listen()).await.unwrap();
+    within(miner.server.stop()).await.unwrap();
+    let _other = world.miner("other", "10.0.0.2:8443").await;
+}

@@ -4,28 +4,29 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use btlightning::server::{
     Handler, LightningServer, LightningServerConfig, LightningServerConfigBuilder, Response,
 };
-use btlightning_proto::identity::{Awaiting, CertFingerprint, Hotkey, Keypair, Nonce, Opening, ProvenMiner};
+use btlightning_proto::identity::{Awaiting, Hotkey, Keypair, ProvenMiner};
 use btlightning_proto::wire::{
     HandshakeRequest, HandshakeResponse, MessageType, ResponseEnvelope, ScanLimits, StreamEnd, decode_map,
-    encode_frame, encode_map, encode_packet_frame, from_payload, parse_frame_header, parse_stream_chunk,
+    encode_map, encode_packet_frame, from_payload, parse_frame_header, parse_stream_chunk,
 };
+use btlightning_testkit::by_hand::{Visitor, socket as bound, tls};
 use bytes::Bytes;
-use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
+use quinn::{ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
 use rmpv::Value;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+pub mod by_hand;
 pub mod sim;
-mod tls;
 
 pub type Data = std::collections::HashMap<String, Value>;
 
@@ -66,9 +67,7 @@ pub fn data<const N: usize>(pairs: [(&str, Value); N]) -> Data {
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-pub fn unix_secs() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
-}
+pub use btlightning_testkit::by_hand::unix_secs;
 
 /// A server that serves.
 pub struct Miner {
@@ -132,26 +131,22 @@ pub fn socket() -> Endpoint {
 }
 
 pub fn socket_at(addr: SocketAddr) -> Endpoint {
-    let mut endpoint = Endpoint::client(addr).unwrap();
-    endpoint.set_default_client_config(client_config(tls::ALPN, |_| {}));
-    endpoint
+    bound(addr).unwrap()
 }
 
 pub fn client_config(alpn: &[u8], change: impl FnOnce(&mut TransportConfig)) -> quinn::ClientConfig {
-    let mut transport = TransportConfig::default();
-    transport.max_concurrent_uni_streams(VarInt::from_u32(0));
-    change(&mut transport);
-    let mut config =
-        quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls::client(alpn)).unwrap()));
-    config.transport_config(Arc::new(transport));
-    config
+    tls::client_config(alpn, change).unwrap()
 }
 
-/// A connection of a validator, who may be nobody yet.
-pub struct Raw {
-    pub endpoint: Endpoint,
-    pub connection: Connection,
-    pub fingerprint: CertFingerprint,
+/// A connection of a validator, who may be nobody yet. Whatever goes wrong with it fails the test.
+pub struct Raw(Visitor);
+
+impl Deref for Raw {
+    type Target = Visitor;
+
+    fn deref(&self) -> &Visitor {
+        &self.0
+    }
 }
 
 impl Raw {
@@ -161,9 +156,7 @@ impl Raw {
     }
 
     pub async fn connect_from(endpoint: Endpoint, addr: SocketAddr) -> Result<Self, ConnectionError> {
-        let connection = within("connect", endpoint.connect(addr, "127.0.0.1").unwrap()).await?;
-        let fingerprint = tls::fingerprint(&connection);
-        Ok(Self { endpoint, connection, fingerprint })
+        Ok(Self(within("connect", Visitor::connect(endpoint, addr)).await?))
     }
 
     /// A connection that `name` has authenticated on.
@@ -213,35 +206,21 @@ impl Raw {
         timestamp: u64,
         change: impl FnOnce(&mut HandshakeRequest),
     ) -> (HandshakeRequest, Awaiting) {
-        let mut nonce = [0; 16];
-        getrandom::fill(&mut nonce).unwrap();
-        let key = key(name);
-        let opening = Opening::new(key.hotkey(), self.fingerprint, timestamp, Nonce::from_random(nonce));
-        let signature = key.sign(opening.text_to_sign().as_bytes());
-        let (mut request, awaiting) = opening.sign_with(&signature).unwrap();
-        change(&mut request);
-        (request, awaiting)
+        self.0.opening(&key(name), timestamp, change).unwrap()
     }
 
     pub async fn handshake(&self, request: &HandshakeRequest) -> HandshakeResponse {
-        let answer = self.exchange(&encode_frame(request, 4096).unwrap()).await;
-        let (kind, payload) = answer.only();
-        assert_eq!(kind, MessageType::HandshakeResponse);
-        HandshakeResponse::decode(&payload).unwrap()
+        within("an answer to a handshake", self.0.handshake(request)).await.unwrap()
     }
 
     /// Opens a stream, writes `bytes` and ends it.
     pub async fn send(&self, bytes: &[u8]) -> (SendStream, RecvStream) {
-        let (mut send, receive) = within("a stream", self.connection.open_bi()).await.unwrap();
-        send.write_all(bytes).await.unwrap();
-        let _ = send.finish();
-        (send, receive)
+        within("a stream", self.0.send(bytes)).await.unwrap()
     }
 
     /// Says `bytes` on a fresh stream and reads all that is answered.
     pub async fn exchange(&self, bytes: &[u8]) -> Answer {
-        let (_send, mut receive) = self.send(bytes).await;
-        read(&mut receive).await
+        Answer(within("an answer", self.0.exchange(bytes)).await.unwrap())
     }
 
     /// Asks a handler.

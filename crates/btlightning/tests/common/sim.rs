@@ -12,8 +12,8 @@ use quinn::{AsyncUdpSocket, Endpoint};
 
 use super::{Miner, hotkey};
 
-const MINER_IP: &str = "10.0.0.2";
-const VALIDATOR_IP: &str = "10.0.0.1";
+pub const MINER_IP: &str = "10.0.0.2";
+pub const VALIDATOR_IP: &str = "10.0.0.1";
 
 /// A simulated network. Needs a runtime whose time is paused.
 #[derive(Clone)]
@@ -40,6 +40,11 @@ impl World {
         let net = SimNet::new(1);
         net.set_default_link(Link { delay: Duration::from_millis(10), ..Link::default() });
         Self(net)
+    }
+
+    /// What carries the packets.
+    pub fn net(&self) -> &SimNet {
+        &self.0
     }
 
     /// A server that has started and does not serve yet.

@@ -132,7 +132,11 @@ impl SourcesFile {
         if bytes.len() as u64 > FILE_BYTES_MAX {
             return Err(format!("it is larger than {FILE_BYTES_MAX} bytes"));
         }
-        let header: Header = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+        self.record_in(&bytes)
+    }
+
+    fn record_in(&self, bytes: &[u8]) -> std::result::Result<RosterRecord, String> {
+        let header: Header = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if header.version != VERSION {
             return Err(format!("it is of version {}, not {VERSION}", header.version));
         }
@@ -142,7 +146,7 @@ impl SourcesFile {
         if header.genesis != self.genesis {
             return Err(format!("it is of the chain {}, not {}", header.genesis, self.genesis));
         }
-        let body: Body = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+        let body: Body = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         Ok(body.roster)
     }
 
@@ -173,6 +177,15 @@ impl SourcesFile {
             None => &self.path,
         }
     }
+}
+
+/// The list in a file of that subnet that holds these bytes.
+pub(crate) fn record_in(
+    bytes: &[u8],
+    netuid: u16,
+    genesis: [u8; 32],
+) -> std::result::Result<RosterRecord, String> {
+    SourcesFile::new(PathBuf::new(), netuid, genesis).record_in(bytes)
 }
 
 /// Waits until the new name is on the disk, too.

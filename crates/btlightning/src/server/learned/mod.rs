@@ -27,6 +27,8 @@ use tracing::{info, warn};
 
 pub use self::builder::LearnedSourcesBuilder;
 use self::file::SourcesFile;
+#[cfg(feature = "sources-file")]
+pub(crate) use self::file::record_in as sources_record_in;
 pub use self::status::LearnedSourcesStatus;
 use self::status::Saves;
 pub(super) use self::visitors::Visitors;

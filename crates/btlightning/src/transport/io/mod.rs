@@ -4,13 +4,19 @@
 //! server's connections live on an [`IoThread`] of this package's own, with packets, streams, frames, and handlers that are
 //! quick; a client's live on the [runtime of the program](program) that it is opened on.
 
+mod allowance;
+mod apart;
 mod errands;
 mod inbox;
 mod polling;
 mod pool;
 mod program;
+mod quiet;
+mod receive;
+mod runtime;
 mod socket;
 mod task;
+mod tenure;
 mod thread;
 
 use std::io;
@@ -19,7 +25,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use quinn::{AsyncUdpSocket, TokioRuntime};
+use quinn::AsyncUdpSocket;
 use tokio::runtime::Handle;
 
 pub(crate) use self::errands::Errand;
@@ -27,8 +33,11 @@ pub(crate) use self::inbox::Job;
 pub(crate) use self::pool::Side;
 use self::pool::Threads;
 use self::program::{Expected, Program};
+pub(crate) use self::quiet::Quiet;
+use self::runtime::IoRuntime;
 use self::socket::{NotedSocket, Notes};
 pub(crate) use self::task::Task;
+pub(crate) use self::tenure::{Door, Eviction, Tenure};
 pub(crate) use self::thread::IoThread;
 use super::network::{Bound, Network};
 use crate::error::{LightningError, Result};
@@ -128,7 +137,7 @@ impl Io {
             Self::Threads(threads) => {
                 let Bound { socket, receive_buffer_bytes, .. } = network.open(addr)?;
                 let socket = NotedSocket::new(socket, Notes::Thread(threads.first().clone()));
-                Ok(Opened { socket: Arc::new(socket), runtime: Arc::new(TokioRuntime), receive_buffer_bytes })
+                Ok(Opened::plain(Arc::new(socket), receive_buffer_bytes))
             }
             Self::Current(program) => program.bind(network, addr),
         }
@@ -139,8 +148,18 @@ impl Io {
 pub(crate) struct Opened {
     pub(crate) socket: Arc<dyn AsyncUdpSocket>,
     pub(crate) runtime: Arc<dyn quinn::Runtime>,
+    /// What bounds quinn's lines, which it writes when it is called, too.
+    pub(crate) quiet: Arc<Quiet>,
     /// See [`Bound::receive_buffer_bytes`].
     pub(crate) receive_buffer_bytes: Option<usize>,
+}
+
+impl Opened {
+    /// One whose connections neither gather nor linger.
+    fn plain(socket: Arc<dyn AsyncUdpSocket>, receive_buffer_bytes: Option<usize>) -> Self {
+        let quiet = Arc::<Quiet>::default();
+        Self { socket, runtime: Arc::new(IoRuntime(quiet.clone())), quiet, receive_buffer_bytes }
+    }
 }
 
 impl Lane {

@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 
 use super::polling::{POLL_FOR, Score};
 use super::pool::Side;
+use super::quiet::Quiet;
 use super::socket::{NotedSocket, Notes};
 use super::{Opened, lock, processors};
 use crate::transport::network::{Bound, Network};
@@ -52,16 +53,17 @@ impl Program {
         if self.side == Side::Server {
             // It has no calls; and an address is not free again while it has a twin.
             let socket = Arc::new(NotedSocket::new(socket, Notes::Nobody));
-            return Ok(Opened { socket, runtime: Arc::new(TokioRuntime), receive_buffer_bytes });
+            return Ok(Opened::plain(socket, receive_buffer_bytes));
         }
         let traffic = Arc::<Traffic>::default();
         let socket = Arc::new(NotedSocket::new(socket, Notes::Traffic(traffic.clone())));
         // With one processor nobody else could send the packet meanwhile. Not every system has what is duplicated be as the
         // original.
         let twin = twin.filter(|twin| processors() > 1 && twin.set_nonblocking(true).is_ok());
-        let way = Way { calls: self.calls.clone(), traffic, twin };
+        let quiet = Arc::<Quiet>::default();
+        let way = Way { calls: self.calls.clone(), traffic, twin, quiet: quiet.clone() };
         let runtime = ProgramRuntime { way: Arc::new(way), reads_socket: AtomicBool::new(false) };
-        Ok(Opened { socket, runtime: Arc::new(runtime), receive_buffer_bytes })
+        Ok(Opened { socket, runtime: Arc::new(runtime), quiet, receive_buffer_bytes })
     }
 
     /// Notes that a call waits for an answer, until the guard is dropped.
@@ -121,6 +123,7 @@ struct Way {
     traffic: Arc<Traffic>,
     /// The same socket, to look whether a packet is there.
     twin: Option<UdpSocket>,
+    quiet: Arc<Quiet>,
 }
 
 impl fmt::Debug for Way {
@@ -179,7 +182,8 @@ impl Future for Driver {
         }
         self.has_gathered = false;
         let sent_before = self.way.traffic.sent.load(Ordering::Relaxed);
-        let driven = self.future.as_mut().poll(cx);
+        let this = &mut *self;
+        let driven = this.way.quiet.around(|| this.future.as_mut().poll(cx));
         let received = self.way.traffic.received.load(Ordering::Relaxed);
         let has_received = std::mem::replace(&mut self.received, received) != received;
         let sends = self.way.traffic.sent.load(Ordering::Relaxed).wrapping_sub(sent_before);
@@ -228,7 +232,8 @@ mod tests {
         socket.set_nonblocking(true).unwrap();
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         sender.connect(socket.local_addr().unwrap()).unwrap();
-        let way = Way { calls: Arc::default(), traffic: Arc::default(), twin: Some(socket) };
+        let way =
+            Way { calls: Arc::default(), traffic: Arc::default(), twin: Some(socket), quiet: Arc::default() };
         way.calls.awaited.store(1, Ordering::Relaxed);
         (way, sender)
     }

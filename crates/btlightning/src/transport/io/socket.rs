@@ -1,4 +1,4 @@
-//! A socket that notes what passes through it.
+//! A socket that notes what passes through it, and takes apart what is of several connections.
 
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
@@ -9,17 +9,18 @@ use std::task::{Context, Poll};
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 
+use super::apart::Apart;
 use super::program::Traffic;
+use super::receive::Receiver;
 use super::thread::IoThread;
-use crate::transport::endpoint::PACKET_BYTES_MAX;
-
-/// The longest UDP message, in bytes, rounded up.
-const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub(super) struct NotedSocket {
     socket: Arc<dyn AsyncUdpSocket>,
     notes: Notes,
+    apart: Apart,
+    /// Of a socket whose messages may be of several packets.
+    receiver: Option<Receiver>,
 }
 
 /// Who is told.
@@ -32,7 +33,8 @@ pub(super) enum Notes {
 
 impl NotedSocket {
     pub(super) fn new(socket: Arc<dyn AsyncUdpSocket>, notes: Notes) -> Self {
-        Self { socket, notes }
+        let receiver = (socket.max_receive_segments() > 1).then(Receiver::default);
+        Self { socket, notes, receiver, apart: Apart::default() }
     }
 }
 
@@ -54,8 +56,18 @@ impl AsyncUdpSocket for NotedSocket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let received = self.socket.poll_recv(cx, bufs, meta);
-        if received.is_ready() {
+        let left = self.apart.take(bufs, meta);
+        if left > 0 {
+            return Poll::Ready(Ok(left));
+        }
+        let received = match &self.receiver {
+            Some(receiver) => receiver.poll(&*self.socket, cx, bufs, meta),
+            None => self.socket.poll_recv(cx, bufs, meta),
+        };
+        if let Poll::Ready(received) = &received {
+            if let Ok(count) = received {
+                self.apart.put(&bufs[..*count], &mut meta[..*count]);
+            }
             match &self.notes {
                 Notes::Thread(thread) => thread.packets_arrived(),
                 Notes::Traffic(traffic) => traffic.note_received(),
@@ -73,10 +85,12 @@ impl AsyncUdpSocket for NotedSocket {
         self.socket.max_transmit_segments()
     }
 
-    /// quinn makes room for this many packets of the largest size in each message that it receives, times 32; a message
-    /// of UDP has no room for more than these, however small they are.
+    /// quinn makes room for this many packets of the largest size in each of 32 messages.
     fn max_receive_segments(&self) -> usize {
-        self.socket.max_receive_segments().min(MESSAGE_BYTES_MAX.div_ceil(usize::from(PACKET_BYTES_MAX)))
+        match &self.receiver {
+            Some(_) => 1,
+            None => self.socket.max_receive_segments(),
+        }
     }
 
     fn may_fragment(&self) -> bool {
