@@ -106,7 +106,7 @@ pub(crate) async fn both(attempts: u32) -> [Server; 2] {
 
 /// A client at each of both servers, ours first.
 pub(crate) struct Clients {
-    _servers: [Server; 2],
+    servers: [Server; 2],
     pub(crate) ours: BareValidator,
     pub(crate) theirs: BareValidator,
 }
@@ -115,9 +115,13 @@ impl Clients {
     /// Clients that have not authenticated.
     pub(crate) async fn strangers() -> Self {
         let servers = both(1000).await;
-        let ours = BareValidator::connect(servers[0].addr).await;
-        let theirs = BareValidator::connect(servers[1].addr).await;
-        Self { _servers: servers, ours, theirs }
+        let [ours, theirs] = connect(&servers).await;
+        Self { servers, ours, theirs }
+    }
+
+    /// New connections to the same servers, which have not authenticated.
+    pub(crate) async fn connect(&self) -> [BareValidator; 2] {
+        connect(&self.servers).await
     }
 
     /// Clients that have authenticated.
@@ -141,6 +145,10 @@ impl Clients {
         assert_eq!(ours, theirs, "{what}");
         theirs
     }
+}
+
+async fn connect([ours, theirs]: &[Server; 2]) -> [BareValidator; 2] {
+    [BareValidator::connect(ours.addr).await, BareValidator::connect(theirs.addr).await]
 }
 
 /// What a server does with a stream.
