@@ -103,6 +103,14 @@ impl TestPeer {
                 };
                 json!({"setup_ms": (0..number("repeat")).map(one).collect::<Vec<f64>>()})
             }
+            "setup_again" => {
+                let again = (0..number("repeat")).map(|_| {
+                    let client = &mut self.clients[0];
+                    *client = Client::connect(self.transport, client.addr).unwrap();
+                    client.echo(1024).unwrap() / 1e3
+                });
+                json!({"setup_ms": again.collect::<Vec<f64>>()})
+            }
             "latency" | "beside_stream" if number("bytes") > self.transport.bytes_max() => {
                 json!({"skipped": "more than a datagram holds"})
             }
@@ -139,11 +147,14 @@ impl TestPeer {
                 json!({"elapsed_s": elapsed_s, "cpu_s": 0, "latency_us": samples})
             }
             "fan_out" => {
+                let bytes = number("bytes");
                 let mut one = |_| {
                     let started = Instant::now();
-                    for client in &mut self.clients {
-                        client.echo(number("bytes")).unwrap();
-                    }
+                    thread::scope(|all| {
+                        for client in &mut self.clients {
+                            all.spawn(move || client.echo(bytes).unwrap());
+                        }
+                    });
                     started.elapsed().as_secs_f64() * 1e3
                 };
                 json!({"elapsed_ms": (0..number("rounds")).map(&mut one).collect::<Vec<f64>>(), "cpu_s": 0})

@@ -27,6 +27,16 @@ pub struct Launch {
     pub args: Vec<OsString>,
 }
 
+impl Launch {
+    /// The same peers, to which the other side is far away, on the internet.
+    #[must_use]
+    pub fn far(&self) -> Self {
+        let mut far = self.clone();
+        far.args.extend(["--distance".into(), "far".into()]);
+        far
+    }
+}
+
 /// Why an order was not answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PeerError {

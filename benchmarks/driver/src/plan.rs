@@ -103,10 +103,12 @@ pub enum Block {
     Reconnect,
     /// Two processes with a long path between them.
     Path,
+    /// A client and a process of many servers, with a long path to each.
+    PathFanOut,
 }
 
 /// Every block, in the order of a round.
-pub const BLOCKS: [Block; 7] = [
+pub const BLOCKS: [Block; 8] = [
     Block::OneProcess,
     Block::TwoProcesses,
     Block::Wire,
@@ -114,6 +116,7 @@ pub const BLOCKS: [Block; 7] = [
     Block::Memory,
     Block::Reconnect,
     Block::Path,
+    Block::PathFanOut,
 ];
 
 impl Block {
@@ -127,7 +130,7 @@ impl Block {
             Self::FanOut => &[Work::FanOut],
             Self::Memory => &[Work::Memory],
             Self::Reconnect => &[Work::Reconnect],
-            Self::Path => &[Work::Path],
+            Self::Path | Self::PathFanOut => &[Work::Path],
         }
     }
 
@@ -142,13 +145,14 @@ impl Block {
             Self::Memory => "idle connections",
             Self::Reconnect => "reconnect",
             Self::Path => "long path",
+            Self::PathFanOut => "fan-out, long path",
         }
     }
 
     /// Whether it has a turn in this round. Bytes hardly differ from round to round, and the long path takes its time.
     #[must_use]
     pub fn in_round(self, round: u32) -> bool {
-        let in_every_round = !matches!(self, Self::Wire | Self::Memory | Self::Path);
+        let in_every_round = !matches!(self, Self::Wire | Self::Memory | Self::Path | Self::PathFanOut);
         in_every_round || round.is_multiple_of(2)
     }
 }
@@ -222,9 +226,10 @@ mod tests {
         assert_eq!(order(0, Block::FanOut), [0, 1, 2, 3]);
         assert_eq!(order(1, Block::FanOut), [2, 3, 0, 1]);
         assert_eq!(order(0, Block::Path), [0, 1, 2, 3]);
+        assert_eq!(order(0, Block::PathFanOut), [0, 1, 2, 3]);
         assert!(order(1, Block::Path).is_empty() && order(0, Block::TwoProcesses).is_empty());
         let blocks: Vec<Block> = turns.iter().map(|turn| turn.block).collect();
-        assert_eq!(blocks[..8], [[Block::FanOut; 4], [Block::Path; 4]].concat());
+        assert_eq!(blocks[..12], [[Block::FanOut; 4], [Block::Path; 4], [Block::PathFanOut; 4]].concat());
     }
 
     #[test]

@@ -169,7 +169,8 @@ impl Estimate {
             Block::FanOut => 1.0 + 2.0 * measurement,
             Block::Memory => 1.5,
             Block::Reconnect => 1.8,
-            Block::Path => 1.0 + 3.0 * path,
+            Block::Path => 3.0 + 6.0 * path,
+            Block::PathFanOut => 3.0 + path,
         }
     }
 }

@@ -65,6 +65,11 @@ pub enum Order<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         servers: Option<&'a [Server]>,
     },
+    /// The connected client closes its connections and makes them again, again and again.
+    SetupAgain {
+        /// How often.
+        repeat: u64,
+    },
     /// One echo after another.
     Latency {
         /// Of the payload.
@@ -142,7 +147,7 @@ pub struct Connected {
     pub elapsed_s: Option<f64>,
 }
 
-/// The answer to [`Order::Setup`].
+/// The answer to [`Order::Setup`] and [`Order::SetupAgain`].
 #[derive(Debug, Deserialize)]
 pub struct SetUp {
     /// Each client's time from its making to its first answer.
@@ -265,6 +270,7 @@ mod tests {
                 r#"{"do":"connect","servers":[{"addr":"127.0.0.1:7","key":"5F..."}]}"#,
             ),
             (Order::Setup { repeat: 3, servers: None }, r#"{"do":"setup","repeat":3}"#),
+            (Order::SetupAgain { repeat: 3 }, r#"{"do":"setup_again","repeat":3}"#),
             (Order::Latency { bytes: 256, count: 5 }, r#"{"do":"latency","bytes":256,"count":5}"#),
             (
                 Order::Throughput { bytes: 1, count: 2, in_flight: 32 },

@@ -61,6 +61,7 @@ impl Run {
             let failures_before = results.not_measured.len();
             let outcome = work::Turn {
                 system: &system.name,
+                language: system.language,
                 transport: system.transport,
                 launch,
                 round: turn.round,

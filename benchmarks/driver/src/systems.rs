@@ -55,7 +55,7 @@ pub struct Description {
 }
 
 /// Every system, in the order of tables and charts.
-pub const SYSTEMS: [Description; 15] = {
+pub const SYSTEMS: [Description; 16] = {
     use Language::{Python, Rust};
     use Origin::{Bare, Other, Ours, Published};
     use Transport::{Tcp, Udp};
@@ -77,6 +77,7 @@ pub const SYSTEMS: [Description; 15] = {
         system("published", "published package", Published, Rust, Udp, "btlightning"),
         system("published-async", "published, async handler", Published, Rust, Udp, "btlightning"),
         system("quinn", "raw quinn, one runtime", Bare, Rust, Udp, "quinn"),
+        system("quinn-server-thread", "raw quinn, server on a thread", Bare, Rust, Udp, "quinn"),
         system("quinn-called", "raw quinn, threads of its own", Bare, Rust, Udp, "quinn"),
         system("quinn-split", "raw quinn, runtime per side", Bare, Rust, Udp, "quinn"),
         system("grpc", "gRPC (tonic, TLS)", Other, Rust, Tcp, "tonic"),

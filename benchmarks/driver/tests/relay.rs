@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
-use bench_driver::relay::{Path, Relay, Traffic};
+use bench_driver::relay::{PATH_DATAGRAM_BYTES_MAX, Path, Relay, Traffic};
 use std::{
     collections::BTreeSet,
     io::{Read, Write},
@@ -109,6 +109,22 @@ fn a_path_delays_each_way_and_keeps_the_order() {
     }
     // All are on their way at once: it is a delay, not a rate. Far less than one after another would take, 8 s.
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    end(server);
+}
+
+#[test]
+fn a_path_takes_no_datagram_that_ethernet_does_not() {
+    let server = echo_server();
+    let relay = Relay::udp(server.0, Some(Path { delay: Duration::ZERO, loss: 0.0, seed: 1 })).unwrap();
+    let client = client(relay.addr());
+    let mut buffer = vec![0; 64 * 1024];
+    for size in [PATH_DATAGRAM_BYTES_MAX + 1, 6_500, PATH_DATAGRAM_BYTES_MAX] {
+        client.send(&vec![7; size]).unwrap();
+    }
+    // The order is kept: had one before it been taken, it would come first.
+    assert_eq!(client.recv(&mut buffer).unwrap(), PATH_DATAGRAM_BYTES_MAX);
+    let to_server = relay.traffic().to_server;
+    assert_eq!((to_server.too_large, to_server.lost, to_server.dropped), (2, 0, 0));
     end(server);
 }
 

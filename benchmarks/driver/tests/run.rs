@@ -73,6 +73,19 @@ fn a_run_measures_every_work_of_a_system_over_datagrams() {
     assert!(apart("memory", None, "server_bytes") >= 0.0);
     assert!(apart("beside-stream", Some(256), "p99_us") > 0.0);
     assert!(apart("path", Some(1_024), "p50_us") >= 50_000.0);
+    for (work, bytes, measure) in [
+        ("path-setup", None, "p50_ms"),
+        ("path-setup-again", None, "p50_ms"),
+        ("path-fan-out", Some(1_024), "p50_ms"),
+    ] {
+        assert!(apart(work, bytes, measure) >= 50.0, "{work}");
+    }
+    assert!(apart("path-beside-stream", Some(256), "p50_us") >= 50_000.0);
+    assert!((0.0..30_000.0).contains(&apart("path-reconnect", None, "ms")));
+    assert_eq!(apart("path", None, "too_large_datagrams"), 0.0);
+    for layout in [Layout::OneProcess, Layout::TwoProcesses] {
+        assert!(value("setup-again", layout, None, "p50_ms") > 0.0);
+    }
     // The server is away for half a second; what counts is the time after it.
     assert!((0.0..5_000.0).contains(&apart("reconnect", None, "ms")));
     for side in ["cpu_client_us", "cpu_server_us", "cpu_us"] {

@@ -115,6 +115,21 @@ pub async fn setup<S: System>(
     Ok(samples)
 }
 
+/// A client that hangs up and comes back, each time to its first answer.
+pub async fn setup_again<C: Client>(client: Arc<C>, repeat: usize) -> Result<Vec<Duration>> {
+    let payload = payload(SMALL_BYTES);
+    let mut samples = Vec::with_capacity(repeat);
+    for _ in 0..repeat {
+        client.hang_up().await?;
+        let started = Instant::now();
+        client.come_back().await?;
+        let answer = client.echo(0, &payload).await?;
+        samples.push(started.elapsed());
+        check_content::<C>(&answer, &payload)?;
+    }
+    Ok(samples)
+}
+
 /// One echo after another.
 pub async fn latency<C: Client>(
     client: Arc<C>,

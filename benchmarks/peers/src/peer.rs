@@ -244,6 +244,10 @@ impl<S: System> Asking<S> {
         let Connected { client, servers } = self.connected.as_ref().context("not connected")?;
         let client = client.clone();
         Ok(match order {
+            Order::SetupAgain { repeat } => {
+                let samples = self.place.run(measure::setup_again(client, repeat))?;
+                Answer::Setup { setup_ms: all_millis(&samples) }
+            }
             Order::Latency { bytes, count } => {
                 let (samples, spent) = self.place.run(measure::latency(client, bytes, count))?;
                 Answer::Latency { latency_us: all_micros(&samples), cpu_s: spent.cpu.as_secs_f64() }

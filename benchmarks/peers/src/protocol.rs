@@ -20,6 +20,11 @@ pub enum Order {
         /// As in `Connect`.
         servers: Option<Vec<ServerAt>>,
     },
+    /// The connected client hangs up and comes back, again and again, each time to its first answer.
+    SetupAgain {
+        /// How often.
+        repeat: usize,
+    },
     /// One echo after another.
     Latency {
         /// The payload's size.
@@ -99,7 +104,7 @@ pub enum Answer {
         /// How long that took.
         elapsed_s: f64,
     },
-    /// To `setup`.
+    /// To `setup` and `setup_again`.
     Setup {
         /// From nothing to the first answer, each.
         setup_ms: Vec<f64>,

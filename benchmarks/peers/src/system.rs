@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -91,6 +91,16 @@ pub trait Client: Send + Sync + 'static {
         async {}
     }
 
-    /// Closes its connections.
+    /// Closes its connections. It may come back.
+    fn hang_up(&self) -> impl Future<Output = Result<()>> + Send {
+        self.close()
+    }
+
+    /// Connects again after it has hung up: the same client, with all that it has kept of its servers.
+    fn come_back(&self) -> impl Future<Output = Result<()>> + Send {
+        async { bail!("this system's clients do not come back") }
+    }
+
+    /// Closes its connections for good.
     fn close(&self) -> impl Future<Output = Result<()>> + Send;
 }

@@ -4,7 +4,7 @@ mod tcp;
 mod udp;
 
 pub use tcp::TcpRelay;
-pub use udp::{Path, UdpRelay};
+pub use udp::{PATH_DATAGRAM_BYTES_MAX, Path, UdpRelay};
 
 use std::{
     io,
@@ -76,6 +76,8 @@ pub struct Flow {
     pub datagrams: u64,
     /// Datagrams that the path lost, by chance.
     pub lost: u64,
+    /// Datagrams that are larger than any that the path takes.
+    pub too_large: u64,
     /// Datagrams that found the path's queue or a socket full, or a client too many.
     pub dropped: u64,
 }
@@ -88,6 +90,7 @@ impl Sub for Traffic {
             bytes: now.bytes - then.bytes,
             datagrams: now.datagrams - then.datagrams,
             lost: now.lost - then.lost,
+            too_large: now.too_large - then.too_large,
             dropped: now.dropped - then.dropped,
         };
         Self {
@@ -103,6 +106,7 @@ struct Counter {
     bytes: AtomicU64,
     datagrams: AtomicU64,
     lost: AtomicU64,
+    too_large: AtomicU64,
     dropped: AtomicU64,
 }
 
@@ -116,6 +120,7 @@ impl Counter {
             bytes: self.bytes.load(Ordering::Relaxed),
             datagrams: self.datagrams.load(Ordering::Relaxed),
             lost: self.lost.load(Ordering::Relaxed),
+            too_large: self.too_large.load(Ordering::Relaxed),
             dropped: self.dropped.load(Ordering::Relaxed),
         }
     }

@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A path that is longer than the machine.
+/// The largest datagram that a path takes: what is left of 1,500 bytes, Ethernet's, after the headers of IPv4 and UDP.
+pub const PATH_DATAGRAM_BYTES_MAX: usize = 1_472;
+
+/// A path that is longer than the machine, of Ethernets. It takes no datagram of more than [`PATH_DATAGRAM_BYTES_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Path {
     /// What every datagram takes, each way. Its order is kept.
@@ -223,6 +226,9 @@ impl Pump {
             Fate::Lost => {
                 counter.lost.fetch_add(1, Ordering::Relaxed);
             }
+            Fate::TooLarge => {
+                counter.too_large.fetch_add(1, Ordering::Relaxed);
+            }
             Fate::Full => drop_one(counter),
         }
     }
@@ -282,6 +288,7 @@ struct Lane {
 enum Fate {
     OnTheWay,
     Lost,
+    TooLarge,
     Full,
 }
 
@@ -300,6 +307,9 @@ impl Way {
     }
 
     fn enter(&mut self, direction: Direction, datagram: &[u8]) -> Fate {
+        if datagram.len() > PATH_DATAGRAM_BYTES_MAX {
+            return Fate::TooLarge;
+        }
         let loss = self.path.loss;
         let lane = self.lane(direction);
         if lane.chance.f64() < loss {

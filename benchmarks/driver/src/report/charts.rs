@@ -14,7 +14,7 @@ use crate::{
 /// Where they are, beside `RESULTS.md`.
 pub(super) const DIR: &str = "charts";
 
-const RUST: [&str; 10] = [
+const RUST: [&str; 11] = [
     "ours-dynamic",
     "ours-async",
     "ours-typed",
@@ -22,6 +22,7 @@ const RUST: [&str; 10] = [
     "published",
     "published-async",
     "quinn",
+    "quinn-server-thread",
     "quinn-called",
     "quinn-split",
     "grpc",

@@ -28,13 +28,15 @@ enum Better {
     Less,
 }
 
-const fn goals() -> [Goal; 25] {
+const fn goals() -> [Goal; 27] {
     use Better::{Less, More};
     use Layout::{OneProcess, TwoProcesses};
 
     const UNCHANGED: &[&str] = &["ours-dynamic"];
     const TYPED: &[&str] = &["ours-typed"];
     const LOCAL: &[&str] = &["ours-typed-local"];
+    /// The server on a thread of its own, the client on the program's runtime.
+    const SAME: &str = "quinn-server-thread";
     const BEST_TYPED: &[&str] = &["ours-typed", "ours-typed-local"];
     const PYTHON: &[&str] = &["py-ours"];
 
@@ -104,10 +106,12 @@ const fn goals() -> [Goal; 25] {
         },
         fan_out("1 KB to 256 miners: time to the last answer", "p50_ms"),
         fan_out("1 KB to 256 miners: CPU per query", "cpu_us"),
+        bare("raw quinn in the same thread layout, 1 KB, unchanged program", UNCHANGED, SAME, ONE_KB),
+        bare("raw quinn in the same thread layout, 1 MB, unchanged program", UNCHANGED, SAME, ONE_MB),
+        bare("raw quinn in the same thread layout, 1 KB, typed calls", TYPED, SAME, ONE_KB),
+        bare("raw quinn in the same thread layout, 1 MB, typed calls", TYPED, SAME, ONE_MB),
         bare("raw quinn on the program's runtime, 1 KB, unchanged program", UNCHANGED, "quinn", ONE_KB),
         bare("raw quinn on the program's runtime, 1 MB, unchanged program", UNCHANGED, "quinn", ONE_MB),
-        bare("raw quinn on the program's runtime, 1 KB, typed calls", TYPED, "quinn", ONE_KB),
-        bare("raw quinn on the program's runtime, 1 MB, typed calls", TYPED, "quinn", ONE_MB),
         bare("raw quinn, a runtime per side, 1 KB, typed calls", LOCAL, "quinn-split", ONE_KB),
         bare("raw quinn, a runtime per side, 1 MB, typed calls", LOCAL, "quinn-split", ONE_MB),
         python(p50("Python, 1 KB p50, one process", OneProcess, ONE_KB, 2.0, 4.0)),
@@ -169,6 +173,10 @@ impl Goal {
     fn factor(&self, factor: f64) -> String {
         match self.better {
             Better::More => format!("{}x", significant(factor, if factor < 1.0 { 2 } else { 3 })),
+            Better::Less if factor < 1.0 => {
+                let of = if self.measure.starts_with("cpu") { "as much" } else { "as long" };
+                format!("{}x {of}", significant(1.0 / factor, 3))
+            }
             Better::Less => format!("1/{}", significant(factor, 3)),
         }
     }
@@ -233,6 +241,18 @@ mod tests {
         }
         let line = line(&results, "1 KB p50, one process");
         assert_eq!(line, "| 1 KB p50, one process | 1/2 | 1/4 | 1/1.80 |  | missed by 10% |");
+    }
+
+    #[test]
+    fn what_takes_longer_is_said_to() {
+        let mut results = results();
+        let subject = Subject::new("setup", Layout::OneProcess, None);
+        for (system, value) in [("ours-dynamic", 3.0), ("published", 2.5)] {
+            let sample = crate::results::Sample { round: 0, value, of: 100 };
+            results.record(system, &subject, "p50_ms", sample);
+        }
+        let line = line(&results, "set-up with first answer, one process");
+        assert!(line.ends_with("| 1/2 | 1/4 | 1.20x as long |  | missed by 58% |"), "{line}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Tables and charts, made of the results alone.
 
+mod absences;
 mod chart;
 mod charts;
 mod goals;

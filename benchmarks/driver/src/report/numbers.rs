@@ -46,6 +46,15 @@ pub(super) fn spread(summary: &Summary, unit: f64) -> String {
     format!("{median} ±{:.0}%", summary.relative_deviation() * 100.0)
 }
 
+/// A number of bytes in KiB, whole ones exactly: 4,096 KiB.
+pub(super) fn kibibytes(bytes: u64) -> String {
+    let whole = thousands(&(bytes / 1024).to_string());
+    match bytes % 1024 {
+        0 => format!("{whole} KiB"),
+        rest => format!("{whole}.{} KiB", rest * 10 / 1024),
+    }
+}
+
 /// A size of payloads.
 pub(super) fn size(bytes: u64) -> String {
     match bytes {
@@ -77,6 +86,14 @@ mod tests {
         ];
         for (value, text) in cases {
             assert_eq!(number(value), text, "{value}");
+        }
+    }
+
+    #[test]
+    fn buffers_are_said_exactly() {
+        let cases = [(8 << 20, "8,192 KiB"), (212_992, "208 KiB"), (1_536, "1.5 KiB"), (0, "0 KiB")];
+        for (bytes, text) in cases {
+            assert_eq!(kibibytes(bytes), text);
         }
     }
 

@@ -145,7 +145,19 @@ impl Tables<'_> {
             column("p95", Layout::TwoProcesses, "p95_ms", 1.0),
             column("CPU, both sides", Layout::TwoProcesses, "cpu_us", TO_MS),
         ];
-        let text = "Milliseconds; a new client connects, authenticates and has its first answer of 1 KB.";
+        let again = |head: &str, layout| Column {
+            head: head.into(),
+            subject: Subject::new("setup-again", layout, None),
+            cell: Cell::One("p50_ms", 1.0),
+        };
+        let columns = columns.into_iter().chain([
+            again("coming back, one process, p50", Layout::OneProcess),
+            again("two processes, p50", Layout::TwoProcesses),
+        ]);
+        let columns: Vec<Column> = columns.collect();
+        let text = "Milliseconds; a new client connects, authenticates and has its first answer of 1 KB. Coming back: a client \
+                    that was connected before, with the address tokens it was given; raw quinn resumes its TLS session as \
+                    well.";
         self.section("Set-up with first answer", text, &columns)
     }
 
@@ -195,10 +207,25 @@ impl Tables<'_> {
             column("1 KB p99, ms", "path", Some(ONE_KB), Cell::One("p99_us", TO_MS)),
             column("1 MB p50, ms", "path", Some(ONE_MB), Cell::One("p50_us", TO_MS)),
             column("1 KB requests per second", "path-throughput", Some(ONE_KB), Cell::One("per_second", 1.0)),
+            column(
+                "256 B beside 1 MB, p50, ms",
+                "path-beside-stream",
+                Some(BESIDE_BYTES),
+                Cell::One("p50_us", TO_MS),
+            ),
+            column("set-up p50, ms", "path-setup", None, Cell::One("p50_ms", 1.0)),
+            column("coming back p50, ms", "path-setup-again", None, Cell::One("p50_ms", 1.0)),
+            column(
+                "1 KB to 256, last answer p50, ms",
+                "path-fan-out",
+                Some(ONE_KB),
+                Cell::One("p50_ms", 1.0),
+            ),
+            column("back after a restart, ms", "path-reconnect", None, Cell::One("ms", 1.0)),
             column("datagrams lost, %", "path", None, Cell::One("lost_share", 100.0)),
         ];
-        let text =
-            "25 ms each way, 1% of the datagrams lost each way; 32 in flight for the requests per second.";
+        let text = "25 ms each way, 1% of the datagrams lost each way, none of more than 1,472 bytes taken; 32 in flight for the \
+                    requests per second. Rounds 1, 3 and 5.";
         self.section("A path of 50 ms that loses", text, &columns)
     }
 

@@ -30,7 +30,8 @@ impl Turn<'_> {
         self.record(subject, "connect_ms", connecting.as_secs_f64() * 1e3, servers.len() as u64);
         (self.progress)("asking all");
         let order = |rounds| Order::FanOut { bytes: ONE_KB, rounds };
-        let target = self.effort.measurement * 2;
+        // One that varies much needs many rounds, and each takes some tens of milliseconds.
+        let target = self.effort.measurement * 5;
         let each = pair.warm_up(target, 1, order)?;
         let rounds = count_for(target, each, 3, 500);
         let (fan_out, cost): (FanOut, Cost) = pair.measured(&order(rounds), WITHIN)?;
@@ -73,17 +74,12 @@ impl Turn<'_> {
     pub(super) fn reconnect(&mut self) -> Result<(), End> {
         let (mut pair, servers) = self.start(1)?;
         let subject = apart(Work::Reconnect, None);
-        let outcome = self.lose_and_find(&mut pair, &servers, &subject);
+        let outcome = pair.connect(Some(&servers)).and_then(|_| self.lose_and_find(&mut pair, &subject));
         self.settle(&subject, outcome)
     }
 
-    fn lose_and_find(
-        &mut self,
-        pair: &mut Pair,
-        servers: &[Server],
-        subject: &Subject,
-    ) -> Result<(), PeerError> {
-        pair.connect(Some(servers))?;
+    /// Has the server restart, and the client find it again.
+    pub(super) fn lose_and_find(&mut self, pair: &mut Pair, subject: &Subject) -> Result<(), PeerError> {
         let warming = Order::Latency { bytes: ONE_KB, count: WARMING };
         let _: serde_json::Value = pair.client.ask(&warming, WITHIN)?;
         let Some(server) = &mut pair.server else { return Ok(()) };

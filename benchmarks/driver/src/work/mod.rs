@@ -3,13 +3,14 @@
 mod counted;
 mod echo;
 mod gathering;
+mod path;
 
 use crate::{
     peer::{Launch, Peer, PeerError},
     plan::{Block, Effort, Work},
     protocol::{Order, Ready, Role, Server},
     results::{Layout, Results, Sample, Subject},
-    systems::Transport,
+    systems::{Language, Transport},
 };
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ const CONNECTED_WITHIN: Duration = Duration::from_secs(60);
 pub struct Turn<'a> {
     /// The system, as peers know it.
     pub system: &'a str,
+    /// What it is written in.
+    pub language: Language,
     /// What its bytes go over.
     pub transport: Transport,
     /// How to start its peers.
@@ -80,6 +83,7 @@ impl Turn<'_> {
             Block::Memory => self.memory(),
             Block::Reconnect => self.reconnect(),
             Block::Path => self.path(),
+            Block::PathFanOut => self.path_fan_out(),
         };
         let error = match outcome {
             Ok(()) => return Ok(()),
@@ -101,8 +105,12 @@ impl Turn<'_> {
 
     /// Starts a server and a client at the same time, and waits for both.
     fn start(&mut self, servers: usize) -> Result<(Pair, Vec<Server>), PeerError> {
-        let mut server = Peer::start(self.launch, self.system, Role::Server { servers })?;
-        let mut client = Peer::start(self.launch, self.system, Role::Client)?;
+        self.start_as(self.launch, servers)
+    }
+
+    fn start_as(&mut self, launch: &Launch, servers: usize) -> Result<(Pair, Vec<Server>), PeerError> {
+        let mut server = Peer::start(launch, self.system, Role::Server { servers })?;
+        let mut client = Peer::start(launch, self.system, Role::Client)?;
         let ready = server.ready()?;
         self.learn(&ready);
         client.ready()?;

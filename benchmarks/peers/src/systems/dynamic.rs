@@ -13,6 +13,7 @@ use super::btlightning::{
     AsyncSynapseHandler, LightningClient, LightningClientConfig, LightningServer, LightningServerConfig,
     QuicAxonInfo, QuicRequest, SynapseHandler,
 };
+use crate::distance::Distance;
 use crate::keys;
 use crate::place::{Layout, Threads};
 use crate::system::{Client, Server, ServerAt, System};
@@ -28,6 +29,8 @@ type Answered = super::btlightning::Result<Map>;
 pub struct Dynamic {
     /// Whether the handler is an asynchronous one.
     pub async_handler: bool,
+    /// Where the other side is.
+    pub distance: Distance,
 }
 
 /// All that is configured of a server.
@@ -69,8 +72,7 @@ impl System for Dynamic {
 
     async fn start(&self, index: u32, port: u16) -> Result<DynamicServer> {
         let keys = keys::miner(index);
-        let host = "127.0.0.1".to_owned();
-        let mut server = LightningServer::with_config(keys.hotkey.clone(), host, port, server_config()?)?;
+        let mut server = super::server(keys.hotkey.clone(), port, server_config()?, self.distance)?;
         server.set_miner_keypair(keys.seed);
         if self.async_handler {
             server.register_async_synapse_handler(NAME.into(), Arc::new(Echo)).await?;
@@ -89,10 +91,11 @@ impl System for Dynamic {
 
     async fn connect(&self, servers: &[ServerAt], identity: u32) -> Result<DynamicClient> {
         let keys = keys::validator(identity);
-        let mut client = LightningClient::with_config(keys.hotkey, client_config()?)?;
+        let mut client = super::client(keys.hotkey, client_config()?, self.distance)?;
         client.set_signer(Box::new(super::btlightning::Sr25519Signer::from_seed(keys.seed)));
         let axon = |server: &ServerAt| {
-            QuicAxonInfo::new(server.key.clone(), server.addr.ip().to_string(), server.addr.port(), 4)
+            let addr = super::dialled(server.addr, self.distance);
+            QuicAxonInfo::new(server.key.clone(), addr.ip().to_string(), addr.port(), 4)
         };
         let axons: Vec<_> = servers.iter().map(axon).collect();
         client.initialize_connections(axons.clone()).await?;
@@ -140,6 +143,10 @@ impl Client for DynamicClient {
             Value::Binary(bytes) => Ok(bytes),
             other => bail!("data of another kind: {other}"),
         }
+    }
+
+    async fn come_back(&self) -> Result<()> {
+        Ok(self.client.update_miner_registry(self.axons.clone()).await?)
     }
 
     async fn close(&self) -> Result<()> {

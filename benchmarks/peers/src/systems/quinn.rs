@@ -1,21 +1,21 @@
 //! quinn with nothing on top: the payload is the whole request, on a stream of its own, and comes back as it is.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+mod transport;
+
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{
-    ClientConfig, Connection, Endpoint, EndpointConfig, RecvStream, SendStream, ServerConfig, TokioRuntime,
-    TransportConfig, VarInt,
-};
-use socket2::{Domain, Protocol, Socket, Type};
+use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, ServerConfig, VarInt};
 use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, JoinSet};
 
+use self::transport::{bind, endpoint};
 use super::certificate::{self, Certificate};
+use crate::distance::Distance;
 use crate::place::{Layout, Place, Threads};
 use crate::system::{Client, Server, ServerAt, System};
 
@@ -27,20 +27,10 @@ const PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long one dial may take before the next one is made.
 const DIAL_MAX: Duration = Duration::from_secs(1);
 
-/// What is asked for each socket buffer. This and the windows below are what btlightning has, in
-/// `crates/btlightning/src/transport/`.
-const SOCKET_BUFFER_BYTES: usize = 8 * 1024 * 1024;
-const ANSWER_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
-const REQUEST_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
-const SEND_WINDOW_BYTES: u64 = 16 * 1024 * 1024;
-const BIDI_STREAMS: u32 = 128;
-const INITIAL_RTT: Duration = Duration::from_millis(100);
-const IDLE_TIMEOUT_MS: u32 = 150_000;
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
-
-/// quinn in one of three layouts.
+/// quinn in one of several layouts.
 pub struct Quinn {
     layout: Layout,
+    distance: Distance,
     certificate: Certificate,
     /// Where the client's endpoints are driven, if not where they are called.
     driver: Option<OnceLock<Place>>,
@@ -48,23 +38,28 @@ pub struct Quinn {
 
 impl Quinn {
     /// One multi-thread runtime.
-    pub fn shared() -> Result<Self> {
-        Self::with(Layout { server: Threads::Multi, client: Threads::Multi }, None)
+    pub fn shared(distance: Distance) -> Result<Self> {
+        Self::with(Layout { server: Threads::Multi, client: Threads::Multi }, distance, None)
     }
 
     /// A thread for each side.
-    pub fn split() -> Result<Self> {
-        Self::with(Layout { server: Threads::Own, client: Threads::Own }, None)
+    pub fn split(distance: Distance) -> Result<Self> {
+        Self::with(Layout { server: Threads::Own, client: Threads::Own }, distance, None)
     }
 
     /// A thread for each side, and the client's is called from a multi-thread runtime.
-    pub fn called() -> Result<Self> {
+    pub fn called(distance: Distance) -> Result<Self> {
         let layout = Layout { server: Threads::Own, client: Threads::Multi };
-        Self::with(layout, Some(OnceLock::new()))
+        Self::with(layout, distance, Some(OnceLock::new()))
     }
 
-    fn with(layout: Layout, driver: Option<OnceLock<Place>>) -> Result<Self> {
-        Ok(Self { layout, certificate: Certificate::new()?, driver })
+    /// A thread for the server, as btlightning's has one, and the client on the program's multi-thread runtime.
+    pub fn server_thread(distance: Distance) -> Result<Self> {
+        Self::with(Layout { server: Threads::Own, client: Threads::Multi }, distance, None)
+    }
+
+    fn with(layout: Layout, distance: Distance, driver: Option<OnceLock<Place>>) -> Result<Self> {
+        Ok(Self { layout, distance, certificate: Certificate::new()?, driver })
     }
 
     /// Where the client's endpoints are driven.
@@ -82,35 +77,19 @@ impl Quinn {
     }
 }
 
-fn transport() -> TransportConfig {
-    let mut transport = TransportConfig::default();
-    transport
-        .max_idle_timeout(Some(VarInt::from_u32(IDLE_TIMEOUT_MS).into()))
-        .keep_alive_interval(Some(KEEP_ALIVE_INTERVAL))
-        .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .datagram_receive_buffer_size(None)
-        .send_window(SEND_WINDOW_BYTES);
-    transport
-}
-
-fn server_config(certificate: &Certificate) -> Result<ServerConfig> {
+fn server_config(certificate: &Certificate, distance: Distance) -> Result<ServerConfig> {
     let (chain, key) = certificate.to_rustls()?;
     let mut tls = rustls::ServerConfig::builder_with_provider(certificate::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
         .with_single_cert(vec![chain], key)?;
     tls.alpn_protocols = vec![ALPN.to_vec()];
-    let mut transport = transport();
-    transport
-        .max_concurrent_bidi_streams(VarInt::from_u32(BIDI_STREAMS))
-        .stream_receive_window(VarInt::from_u32(REQUEST_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(BIDI_STREAMS * REQUEST_WINDOW_BYTES));
     let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
-    config.transport_config(Arc::new(transport));
+    config.transport_config(Arc::new(transport::of_server(distance)));
     Ok(config)
 }
 
-fn client_config(servers: &[ServerAt]) -> Result<ClientConfig> {
+fn client_config(servers: &[ServerAt], distance: Distance, buffer_bytes: usize) -> Result<ClientConfig> {
     let mut pems: Vec<_> = servers.iter().map(|server| server.key.as_str()).collect();
     pems.dedup();
     let mut tls = rustls::ClientConfig::builder_with_provider(certificate::provider())
@@ -118,29 +97,9 @@ fn client_config(servers: &[ServerAt]) -> Result<ClientConfig> {
         .with_root_certificates(certificate::roots(pems)?)
         .with_no_client_auth();
     tls.alpn_protocols = vec![ALPN.to_vec()];
-    let mut transport = transport();
-    transport
-        .initial_rtt(INITIAL_RTT)
-        .max_concurrent_bidi_streams(VarInt::from_u32(0))
-        .stream_receive_window(VarInt::from_u32(ANSWER_WINDOW_BYTES))
-        .receive_window(VarInt::MAX);
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
-    config.transport_config(Arc::new(transport));
+    config.transport_config(Arc::new(transport::of_client(distance, buffer_bytes)));
     Ok(config)
-}
-
-fn bind(addr: SocketAddr) -> Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
-    socket.set_nonblocking(true)?;
-    socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
-    socket.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;
-    socket.bind(&addr.into())?;
-    Ok(socket.into())
-}
-
-/// An endpoint that is driven on the current runtime.
-fn endpoint(addr: SocketAddr, server: Option<ServerConfig>) -> Result<Endpoint> {
-    Ok(Endpoint::new(EndpointConfig::default(), server, bind(addr)?, Arc::new(TokioRuntime))?)
 }
 
 impl System for Quinn {
@@ -152,17 +111,19 @@ impl System for Quinn {
     }
 
     async fn start(&self, _index: u32, port: u16) -> Result<QuinnServer> {
-        let endpoint = endpoint((Ipv4Addr::LOCALHOST, port).into(), Some(server_config(&self.certificate)?))?;
+        let config = server_config(&self.certificate, self.distance)?;
+        let endpoint = endpoint(bind((Ipv4Addr::LOCALHOST, port).into())?, Some(config))?;
         let at = ServerAt { addr: endpoint.local_addr()?, key: self.certificate.certificate_pem.clone() };
         let serving = tokio::spawn(serve(endpoint.clone()));
         Ok(QuinnServer { at, endpoint, serving })
     }
 
     async fn connect(&self, servers: &[ServerAt], _identity: u32) -> Result<QuinnClient> {
-        let (config, servers) = (client_config(servers)?, servers.to_vec());
-        let driver = self.drive()?;
+        let socket = bind((Ipv4Addr::UNSPECIFIED, 0).into())?;
+        let config = client_config(servers, self.distance, socket.recv_buffer_size()?)?;
+        let (driver, servers) = (self.drive()?, servers.to_vec());
         let connecting = async move {
-            let mut endpoint = endpoint((Ipv4Addr::UNSPECIFIED, 0).into(), None)?;
+            let mut endpoint = endpoint(socket, None)?;
             endpoint.set_default_client_config(config);
             let mut dials = JoinSet::new();
             for (n, server) in servers.iter().enumerate() {
@@ -270,6 +231,21 @@ impl Client for QuinnClient {
         let dialled = self.driver.spawn(async move { dial(&endpoint, addr).await }).await;
         let connection = dialled.ok().and_then(Result::ok).map(Arc::new);
         *link.connection.write().unwrap_or_else(PoisonError::into_inner) = connection;
+    }
+
+    async fn hang_up(&self) -> Result<()> {
+        for connection in self.links.iter().filter_map(Link::connection) {
+            connection.close(VarInt::from_u32(0), b"closed");
+        }
+        self.endpoint.wait_idle().await;
+        Ok(())
+    }
+
+    async fn come_back(&self) -> Result<()> {
+        for server in 0..self.links.len() {
+            self.mend(server).await;
+        }
+        Ok(())
     }
 
     async fn close(&self) -> Result<()> {

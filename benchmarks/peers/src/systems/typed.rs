@@ -12,6 +12,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
+use super::on_ours;
+use crate::distance::Distance;
 use crate::keys;
 use crate::place::{Layout, Threads};
 use crate::system::{Client, Server, ServerAt, System};
@@ -23,6 +25,8 @@ const NAME: &str = "echo";
 pub struct Typed {
     /// What the client runs on.
     pub client: Threads,
+    /// Where the other side is.
+    pub distance: Distance,
 }
 
 /// All that is configured of a server.
@@ -65,8 +69,7 @@ impl System for Typed {
 
     async fn start(&self, index: u32, port: u16) -> Result<TypedServer> {
         let keys = keys::miner(index);
-        let host = "127.0.0.1".to_owned();
-        let mut server = LightningServer::with_config(keys.hotkey.clone(), host, port, server_config()?)?;
+        let mut server = on_ours::server(keys.hotkey.clone(), port, server_config()?, self.distance)?;
         server.set_miner_keypair(keys.seed);
         server.register(NAME, Handler::typed(echo));
         server.start().await?;
@@ -81,14 +84,16 @@ impl System for Typed {
 
     async fn connect(&self, servers: &[ServerAt], identity: u32) -> Result<TypedClient> {
         let keys = keys::validator(identity);
-        let mut client = LightningClient::with_config(keys.hotkey, client_config()?)?;
+        let mut client = on_ours::client(keys.hotkey, client_config()?, self.distance)?;
         client.set_signer(Box::new(Sr25519Signer::from_seed(keys.seed)));
         let axon = |server: &ServerAt| {
-            QuicAxonInfo::new(server.key.clone(), server.addr.ip().to_string(), server.addr.port(), 4)
+            let addr = on_ours::dialled(server.addr, self.distance);
+            QuicAxonInfo::new(server.key.clone(), addr.ip().to_string(), addr.port(), 4)
         };
-        client.initialize_connections(servers.iter().map(axon).collect()).await?;
+        let axons: Vec<_> = servers.iter().map(axon).collect();
+        client.initialize_connections(axons.clone()).await?;
         let miners = servers.iter().map(|server| Ok(server.key.parse()?)).collect::<Result<_>>()?;
-        Ok(TypedClient { client, miners })
+        Ok(TypedClient { client, axons, miners })
     }
 }
 
@@ -113,6 +118,7 @@ impl Server for TypedServer {
 /// Its client.
 pub struct TypedClient {
     client: LightningClient,
+    axons: Vec<QuicAxonInfo>,
     miners: Vec<Hotkey>,
 }
 
@@ -137,6 +143,10 @@ impl Client for TypedClient {
         }
         ensure!(answers.len() == servers, "{} of {servers} servers answered", answers.len());
         Ok(answers)
+    }
+
+    async fn come_back(&self) -> Result<()> {
+        Ok(self.client.update_miner_registry(self.axons.clone()).await?)
     }
 
     async fn close(&self) -> Result<()> {
