@@ -80,7 +80,7 @@ fn response(payload: &Bytes) {
     assert!(heap_bytes <= SLACK_BYTES, "{heap_bytes} bytes: nothing is copied");
     let Ok(envelope) = parsed else { return };
     assert!(ResponseEnvelope::parse(&payload.slice(..payload.len() - 1), &limits).is_err(), "cut short");
-    let Ok(published) = QuicResponse::from_envelope(&envelope, 1.5) else {
+    let Ok(published) = QuicResponse::from_envelope(envelope.clone(), 1.5) else {
         assert!(decode_map(envelope.data()).is_err());
         return;
     };

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use arbitrary::{Arbitrary, Result, Unstructured};
 use btlightning_proto::wire::{
     EncodeError, FRAME_HEADER_BYTES, NESTING_MAX, PayloadWriter, RequestEnvelope, ScanLimits, Scanned,
-    decode_map, encode_map, encode_packet_frame, encode_packet_pieces, from_payload, scan, to_payload,
+    ScannedBytes, decode_map, decode_map_from, encode_map, encode_packet_frame, encode_packet_pieces,
+    from_payload, scan, to_payload,
 };
 use bytes::Bytes;
 use rmpv::Value;
@@ -40,6 +41,10 @@ fn comes_back(map: &HashMap<String, Value>, bytes: &[u8]) {
     assert!(heap_bytes <= extent.memory_bytes + open_bytes(depth), "{heap_bytes} bytes, {extent:?}");
     let original = sorted(map.clone());
     assert_eq!(sorted(decoded), original);
+    let arrived = ScannedBytes::whole(Bytes::copy_from_slice(bytes), &TRUSTED).expect("ours");
+    let (decoded, heap_bytes) = peak_of(|| decode_map_from(arrived).expect("ours"));
+    assert!(heap_bytes <= extent.memory_bytes + open_bytes(depth), "{heap_bytes} bytes, {extent:?}");
+    assert_eq!(sorted(decoded), original);
     let typed: HashMap<String, Value> = from_payload(scanned).expect("ours");
     assert_eq!(sorted(typed), original);
 }
@@ -62,6 +67,10 @@ fn every_way_is_the_same(map: &HashMap<String, Value>, bytes: &[u8]) {
         Ok::<_, EncodeError>(())
     });
     assert_eq!(pieces.expect("no limit").concat(), frame);
+    let moved = encode_packet_pieces("name", 7, usize::MAX, |out| out.map(map.clone()));
+    let moved = Bytes::from(moved.expect("no limit").concat()).slice(FRAME_HEADER_BYTES..);
+    let moved = RequestEnvelope::parse(&moved, &TRUSTED).expect("ours").into_data();
+    assert_eq!(sorted(decode_map_from(moved).expect("ours")), sorted(map.clone()));
     let exactly = frame.len() - FRAME_HEADER_BYTES;
     assert!(encode_packet_frame("name", 7, exactly, |out| encode_map(map, out)).is_ok());
     assert!(encode_packet_frame("name", 7, exactly - 1, |out| encode_map(map, out)).is_err());

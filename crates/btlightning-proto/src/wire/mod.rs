@@ -48,4 +48,4 @@ pub use scan::{
     Extent, MEMORY_BASE_BYTES, MEMORY_PER_PAYLOAD_BYTE, NESTING_MAX, ScanLimits, Scanned, ScannedBytes, scan,
 };
 pub use typed::{from_payload, to_payload};
-pub use value::{decode_map, decode_value, encode_map, encode_value};
+pub use value::{decode_map, decode_map_from, decode_value, encode_map, encode_value};

@@ -11,7 +11,7 @@ use super::error::{DecodeError, printable_within};
 use super::packet::ResponseEnvelope;
 use super::scan::{ScanLimits, Scanned};
 use super::typed::{from_payload, to_payload};
-use super::value::{decode_map, encode_map};
+use super::value::{decode_map, decode_map_from, encode_map};
 use crate::error::{LightningError, Result};
 
 /// The map of a payload as a value of the user's type, as [`from_payload`] decodes it. It may take as much memory as if
@@ -75,15 +75,11 @@ impl QuicResponse {
     /// # Errors
     /// [`DecodeError`] if a key of the data is not a string.
     pub fn from_envelope(
-        envelope: &ResponseEnvelope,
+        envelope: ResponseEnvelope,
         latency_ms: f64,
     ) -> std::result::Result<Self, DecodeError> {
-        Ok(Self {
-            success: envelope.success(),
-            data: decode_map(envelope.data())?,
-            latency_ms,
-            error: envelope.error().map(str::to_owned),
-        })
+        let (success, error) = (envelope.success(), envelope.error().map(str::to_owned));
+        Ok(Self { success, data: decode_map_from(envelope.into_data())?, latency_ms, error })
     }
 
     /// The response if the handler succeeded.

@@ -1,11 +1,15 @@
 //! Frames in pieces: small values go into one buffer, large byte strings stand beside it as they are, uncopied.
 
+use std::collections::HashMap;
+
 use bytes::{Buf, Bytes};
+use rmpv::Value;
 
 use super::error::EncodeError;
 use super::frame::{FRAME_HEADER_BYTES, MessageType, header_of};
 use super::packet::SYNAPSE_TYPE_BYTES_MAX;
 use super::reader::Reader;
+use super::value::write_value;
 use super::writer;
 
 /// From this length on, in bytes, a shared byte string stays a piece of its own. Below it, a copy costs less than one
@@ -99,6 +103,28 @@ impl PayloadWriter {
         self.complete_bytes += self.tail.len() + bytes.len();
         self.pieces.push(Piece::Own(std::mem::take(&mut self.tail)));
         self.pieces.push(Piece::Shared(bytes));
+        Ok(())
+    }
+
+    /// Writes a dynamic value, in the smallest encoding, without copying its byte string if it is a large one: then the
+    /// frame shares what the value held.
+    fn value(&mut self, value: Value) -> Result<(), EncodeError> {
+        match value {
+            Value::Binary(bytes) if bytes.len() >= SHARED_BYTES_MIN => self.bin_shared(bytes.into()),
+            value => write_value(&mut self.tail, &value, 1),
+        }
+    }
+
+    /// Writes a map of dynamic values. A large byte string in it is not copied.
+    ///
+    /// # Errors
+    /// [`EncodeError::TooDeep`] and [`EncodeError::TooLong`], as [`encode_map`](super::encode_map).
+    pub fn map(&mut self, map: HashMap<String, Value>) -> Result<(), EncodeError> {
+        self.map_len(map.len())?;
+        for (key, value) in map {
+            self.str(&key)?;
+            self.value(value)?;
+        }
         Ok(())
     }
 
@@ -261,6 +287,22 @@ mod tests {
         let data = super::super::decode_map(request.data()).expect("a map");
         assert_eq!(data["large"].as_slice(), Some(&large[..]));
         assert_eq!(data["small"].as_slice(), Some(&small[..]));
+    }
+
+    #[test]
+    fn a_map_that_is_given_away_is_the_same_and_its_large_byte_strings_are_not_copied() {
+        let large = vec![7; SHARED_BYTES_MIN];
+        let at = large.as_ptr();
+        let small = rmpv::Value::Array(vec![rmpv::Value::Binary(large.clone()), "text".into()]);
+        let map: HashMap<_, _> =
+            [("large".to_owned(), rmpv::Value::Binary(large)), ("small".to_owned(), small)].into();
+        let original = map.clone();
+        let pieces =
+            encode_response_pieces::<EncodeError>(9, usize::MAX, |out| out.map(map)).expect("an answer");
+        assert!(pieces.iter().any(|piece| piece.as_ptr() == at));
+        let answer = payload(&pieces, MessageType::SynapseResponse);
+        let answer = ResponseEnvelope::parse(&answer, &ScanLimits::trusted()).expect("an answer");
+        assert_eq!(super::super::decode_map(answer.data()), Ok(original));
     }
 
     #[test]

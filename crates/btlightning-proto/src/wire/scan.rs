@@ -197,6 +197,10 @@ impl ScannedBytes {
     pub fn as_bytes(&self) -> &Bytes {
         &self.bytes
     }
+
+    pub(super) fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
 }
 
 /// What is charged for each value that is in another.

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use rmpv::Value;
 
 use super::error::{DecodeError, EncodeError};
 use super::reader::{Head, Reader};
-use super::scan::{NESTING_MAX, Scanned};
+use super::scan::{NESTING_MAX, Scanned, ScannedBytes};
 use super::writer;
 
 /// Decodes a payload: a map with string keys. Of a key that comes twice, the last value counts.
@@ -17,7 +18,15 @@ use super::writer;
 /// # Errors
 /// [`DecodeError::Unexpected`] if the value is not a map or a key not a string, [`DecodeError::NotUtf8`] for a key.
 pub fn decode_map(scanned: Scanned<'_>) -> Result<HashMap<String, Value>, DecodeError> {
-    let mut reader = Reader::new(scanned.as_bytes());
+    read_map(scanned.as_bytes(), |_, reader| read_value(reader))
+}
+
+/// Reads a payload whose values `read` reads, of the keys that it is told.
+fn read_map<'a>(
+    payload: &'a [u8],
+    mut read: impl FnMut(&str, &mut Reader<'a>) -> Result<Value, DecodeError>,
+) -> Result<HashMap<String, Value>, DecodeError> {
+    let mut reader = Reader::new(payload);
     let Head::Map(pairs) = reader.head()? else {
         return Err(DecodeError::Unexpected { expected: "a map" });
     };
@@ -28,7 +37,48 @@ pub fn decode_map(scanned: Scanned<'_>) -> Result<HashMap<String, Value>, Decode
             return Err(DecodeError::Unexpected { expected: "a string as key" });
         };
         let key = std::str::from_utf8(key).map_err(|_| DecodeError::NotUtf8 { what: "a key" })?;
-        map.insert(key.to_owned(), read_value(&mut reader)?);
+        map.insert(key.to_owned(), read(key, &mut reader)?);
+    }
+    Ok(map)
+}
+
+/// From this length on, in bytes, a byte string that is most of a payload stays in the buffer that the payload arrived in.
+/// No packet is as large, so that buffer is the payload's alone.
+const KEPT_BYTES_MIN: usize = 64 * 1024;
+
+/// How much longer than its byte string that buffer may stay, in bytes.
+const SPARE_BYTES_MAX: usize = 4096;
+
+/// Decodes a payload as [`decode_map`] does, and gives it up: where a byte string is most of it, that is moved to the front
+/// of the buffer it arrived in instead of being copied out of it, unless somebody else shares the buffer.
+///
+/// # Errors
+/// As [`decode_map`].
+pub fn decode_map_from(payload: ScannedBytes) -> Result<HashMap<String, Value>, DecodeError> {
+    let bytes = payload.into_bytes();
+    let least = KEPT_BYTES_MIN.max(bytes.len() / 2 + 1);
+    let mut kept: Option<(String, Bytes)> = None;
+    let mut map = read_map(&bytes, |key, reader| {
+        let mut ahead = *reader;
+        let value = match ahead.head()? {
+            Head::Bin(body) if body.len() >= least => {
+                *reader = ahead;
+                kept = Some((key.to_owned(), bytes.slice_ref(body)));
+                return Ok(Value::Nil);
+            }
+            _ => read_value(reader)?,
+        };
+        // The last of two equal keys counts.
+        kept.take_if(|(kept, _)| kept == key);
+        Ok(value)
+    })?;
+    drop(bytes);
+    if let Some((key, body)) = kept {
+        let mut body = Vec::from(body);
+        if body.capacity() - body.len() > SPARE_BYTES_MAX {
+            body.shrink_to_fit();
+        }
+        map.insert(key, Value::Binary(body));
     }
     Ok(map)
 }
@@ -172,7 +222,7 @@ fn leaf_value(head: Head<'_>) -> Value {
 }
 
 /// Writes one value that lies in `nesting` arrays and maps.
-fn write_value(out: &mut Vec<u8>, value: &Value, nesting: usize) -> Result<(), EncodeError> {
+pub(super) fn write_value(out: &mut Vec<u8>, value: &Value, nesting: usize) -> Result<(), EncodeError> {
     match value {
         Value::Nil => writer::nil(out),
         Value::Boolean(b) => writer::boolean(out, *b),
@@ -273,6 +323,60 @@ mod tests {
         assert_eq!(payload(&[0x81, 1, 1]), Err(DecodeError::Unexpected { expected: "a string as key" }));
         assert_eq!(payload(&[0x81, 0xa1, 0xff, 1]), Err(DecodeError::NotUtf8 { what: "a key" }));
         assert_eq!(payload(&[0x91, 1]), Err(DecodeError::Unexpected { expected: "a map" }));
+    }
+
+    /// What arrived: a map with these pairs, in a buffer with `spare` bytes more than it needs, and something behind it.
+    fn arrived(pairs: &[(&str, Value)], spare: usize) -> ScannedBytes {
+        let mut bytes = Vec::new();
+        writer::map_len(&mut bytes, pairs.len()).unwrap();
+        for (key, value) in pairs {
+            writer::str(&mut bytes, key).unwrap();
+            write_value(&mut bytes, value, 1).unwrap();
+        }
+        let map_bytes = bytes.len();
+        bytes.push(0xc0);
+        bytes.reserve_exact(spare);
+        let mut bytes = Bytes::from(bytes);
+        bytes.truncate(map_bytes);
+        ScannedBytes::whole(bytes, &ScanLimits::trusted()).unwrap()
+    }
+
+    fn large(byte: u8, length: usize) -> Value {
+        Value::Binary((0..length).map(|n| byte ^ n as u8).collect())
+    }
+
+    #[test]
+    fn a_byte_string_that_is_most_of_a_payload_keeps_its_buffer() {
+        for spare in [0, 1 << 20] {
+            let pairs = [("a", 1.into()), ("large", large(7, 300_000)), ("b", "text".into())];
+            let payload = arrived(&pairs, spare);
+            let (buffer, shared) = (payload.as_bytes().as_ptr(), payload.clone());
+            let copied = decode_map_from(shared).unwrap();
+            assert_ne!(copied["large"].as_slice().unwrap().as_ptr(), buffer, "somebody else had it, too");
+            let moved = decode_map_from(payload).unwrap();
+            assert_eq!(moved["large"].as_slice().unwrap().as_ptr(), buffer);
+            let Value::Binary(body) = &moved["large"] else { panic!("no byte string") };
+            assert!(body.capacity() <= body.len() + SPARE_BYTES_MAX, "{} bytes", body.capacity());
+            let pairs = pairs.map(|(key, value)| (key.to_owned(), value));
+            assert_eq!(moved, pairs.into());
+            assert_eq!(copied, moved);
+        }
+    }
+
+    #[test]
+    fn whatever_the_order_and_the_sizes_it_is_the_same_map() {
+        let (small, less, most) = (large(1, 50_000), large(2, 65_536), large(3, 100_000));
+        let values = [Value::Nil, small, less, most];
+        for first in &values {
+            for second in &values {
+                for keys in [["k", "l"], ["k", "k"]] {
+                    let pairs = [(keys[0], first.clone()), (keys[1], second.clone())];
+                    let payload = arrived(&pairs, 0);
+                    assert_eq!(decode_map(payload.as_scanned()), decode_map_from(payload.clone()));
+                    assert_eq!(decode_map_from(payload).unwrap()[keys[1]], *second);
+                }
+            }
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use btlightning_proto::identity::Hotkey;
 use btlightning_proto::peers::QuicAxonInfo;
-use btlightning_proto::wire::{QuicRequest, QuicResponse, encode_map};
+use btlightning_proto::wire::{QuicRequest, QuicResponse};
 use tokio::time::Instant;
 use tracing::info;
 
@@ -135,7 +135,7 @@ impl LightningClient {
         request: QuicRequest,
     ) -> Result<StreamingResponse> {
         let asked = Instant::now();
-        let request = self.encode_dynamic(&request)?;
+        let request = self.encode_dynamic(request)?;
         let route = self.registry.route(&axon_info)?;
         let options = CallOptions::new();
         Ok(StreamingResponse::new(stream::open(&self.config, &route, &request, options, asked).await?))
@@ -195,12 +195,12 @@ impl LightningClient {
         options: CallOptions,
     ) -> Result<QuicResponse> {
         let asked = Instant::now();
-        let request = self.encode_dynamic(&request)?;
+        let request = self.encode_dynamic(request)?;
         let route = self.registry.route(&axon_info)?;
         let bounds = options.bounds(&self.config, asked);
         let reply = call::unary(&route, &request, &bounds, asked).await?;
         let latency_ms = reply.timings.last_byte.as_secs_f64() * 1000.0;
-        Ok(QuicResponse::from_envelope(&reply.envelope, latency_ms)?)
+        Ok(QuicResponse::from_envelope(reply.envelope, latency_ms)?)
     }
 
     /// [`set_signer`](Self::set_signer) for a client that is shared.
@@ -258,9 +258,10 @@ impl LightningClient {
         self.config.connect_timeout.saturating_add(Duration::from_millis(250))
     }
 
-    fn encode_dynamic(&self, request: &QuicRequest) -> std::result::Result<RawRequest, CallError> {
+    fn encode_dynamic(&self, request: QuicRequest) -> std::result::Result<RawRequest, CallError> {
+        let QuicRequest { synapse_type, data } = request;
         let max = self.config.max_frame_payload_bytes;
-        Ok(RawRequest::with(&request.synapse_type, max, |out| encode_map(&request.data, out))?)
+        Ok(RawRequest::encode(&synapse_type, max, |out| out.map(data))?)
     }
 
     fn authenticated(&self) -> HashSet<Hotkey> {

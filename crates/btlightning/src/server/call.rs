@@ -14,8 +14,8 @@ use crate::Hotkey;
 use crate::transport::frame_io::Outgoing;
 use crate::util::unix_timestamp_secs;
 use crate::wire::{
-    EncodeError, FRAME_HEADER_BYTES, PayloadWriter, RequestEnvelope, Scanned, decode_map, encode_map,
-    encode_response_frame, encode_response_pieces, from_payload, to_payload,
+    EncodeError, FRAME_HEADER_BYTES, PayloadWriter, RequestEnvelope, Scanned, decode_map, decode_map_from,
+    encode_map, encode_response_frame, encode_response_pieces, from_payload, to_payload,
 };
 
 /// A number that tells this server's connections apart, as long as the server lives.
@@ -113,6 +113,16 @@ impl Call {
     pub fn to_map(&self) -> Result<HashMap<String, Value>, HandlerError> {
         decode_map(self.request.data()).map_err(HandlerError::from)
     }
+
+    /// [`to_map`](Self::to_map) of a call that is not needed any more. A byte string that is most of a large request is not
+    /// copied.
+    ///
+    /// # Errors
+    /// As [`to_map`](Self::to_map).
+    pub fn into_map(self) -> Result<HashMap<String, Value>, HandlerError> {
+        let Self { request, _share, .. } = self;
+        decode_map_from(request.into_data()).map_err(HandlerError::from)
+    }
 }
 
 /// The answer of a handler that succeeded, encoded in its frame.
@@ -138,6 +148,14 @@ impl Response {
     /// `internal serialization error`.
     pub fn from_map(data: &HashMap<String, Value>) -> Result<Self, HandlerError> {
         Self::encode(|out| encode_map(data, out))
+    }
+
+    /// [`from_map`](Self::from_map) of a map that is not needed any more. Large byte strings in it are not copied.
+    ///
+    /// # Errors
+    /// As [`from_map`](Self::from_map).
+    pub fn from_owned_map(data: HashMap<String, Value>) -> Result<Self, HandlerError> {
+        Self::encode_raw(|out| out.map(data)).map_err(|error: EncodeError| HandlerError::unsendable(error))
     }
 
     /// The server's frame limit is held against the answer when it is sent; a handler does not know that limit.

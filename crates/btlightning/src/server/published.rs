@@ -220,7 +220,7 @@ pub(super) fn from_streaming(handler: Arc<dyn StreamingSynapseHandler>) -> Handl
 
 /// What a published handler is given. The frame is gone by then: it is not needed while the handler works.
 fn name_and_data(call: Call) -> std::result::Result<(String, HashMap<String, Value>), HandlerError> {
-    Ok((call.synapse_type().to_owned(), call.to_map()?))
+    Ok((call.synapse_type().to_owned(), call.into_map()?))
 }
 
 struct SyncAdapter(Arc<dyn SynapseHandler>);
@@ -228,7 +228,7 @@ struct SyncAdapter(Arc<dyn SynapseHandler>);
 impl BlockingHandler for SyncAdapter {
     fn handle(&self, call: Call) -> std::result::Result<Response, HandlerError> {
         let (name, data) = name_and_data(call)?;
-        Response::from_map(&self.0.handle(&name, data)?)
+        Response::from_owned_map(self.0.handle(&name, data)?)
     }
 }
 
@@ -238,7 +238,7 @@ struct AsyncAdapter(Arc<dyn AsyncSynapseHandler>);
 impl UnaryHandler for AsyncAdapter {
     async fn handle(&self, call: Call) -> std::result::Result<Response, HandlerError> {
         let (name, data) = name_and_data(call)?;
-        Response::from_map(&self.0.handle(&name, data).await?)
+        Response::from_owned_map(self.0.handle(&name, data).await?)
     }
 }
 
