@@ -14,6 +14,7 @@ use quinn::{
 };
 
 use super::connection_ids::ConnectionIds;
+use super::heap;
 use super::io::{Io, Opened};
 use super::tls::{ServerIdentity, client_crypto};
 use super::tokens::{self, KeptTokens, SpentTokens};
@@ -252,6 +253,7 @@ pub(crate) fn open(
     opened: Opened,
     server: Option<quinn::ServerConfig>,
 ) -> io::Result<(Endpoint, SocketWatch)> {
+    heap::keep_room_for_large_messages();
     let Opened { socket, runtime, .. } = opened;
     let _context = io.handle().enter();
     let watch = SocketWatch(Arc::downgrade(&socket));

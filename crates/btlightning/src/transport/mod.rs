@@ -8,6 +8,7 @@ mod connection_ids;
 pub(crate) mod endpoint;
 pub(crate) mod floods;
 pub(crate) mod frame_io;
+mod heap;
 pub(crate) mod io;
 pub mod network;
 pub(crate) mod nowhere;
