@@ -71,6 +71,8 @@ pub(crate) enum Unusable {
     Suites(#[from] NoInitialCipherSuite),
     #[error(transparent)]
     Start(#[from] ConnectError),
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
     #[error("no transport parameters")]
     Parameters,
 }
