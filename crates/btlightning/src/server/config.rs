@@ -295,6 +295,15 @@ impl LightningServerConfigBuilder {
 mod tests {
     use super::*;
     use crate::LightningError;
+    use crate::transport::signatures::Turn;
+
+    #[test]
+    fn by_default_no_flood_of_signatures_turns_anybody_away() {
+        // Each connection has one signature verified at a time, proven or not.
+        let LightningServerConfig { max_unauthenticated_connections, max_connections, .. } =
+            Default::default();
+        assert!(max_unauthenticated_connections + max_connections <= Turn::Ordinary.waiting_max());
+    }
 
     fn refused(change: impl FnOnce(&mut LightningServerConfig)) -> String {
         let mut config = LightningServerConfig::default();

@@ -33,7 +33,8 @@ pub(crate) enum Turn {
 }
 
 impl Turn {
-    const fn waiting_max(self) -> usize {
+    /// How many may wait before one more with this turn is turned away.
+    pub(crate) const fn waiting_max(self) -> usize {
         match self {
             Self::First => JOBS_MAX,
             Self::Ordinary => JOBS_MAX / 4 * 3,
