@@ -33,6 +33,7 @@ pub(crate) fn run(root: &Path, args: &[&str]) -> Result<()> {
     match output.status.success() {
         true if done == count => Ok(()),
         true => Err(format!("{done} schedules were run of {count}\n{text}")),
+        false if figures.is_empty() => Err(format!("no schedule was run\n{text}")),
         false => Err(format!("something that was promised did not hold\n{text}")),
     }
 }
