@@ -12,7 +12,7 @@ use crate::run::Attack;
 use crate::scale::Scale;
 use crate::strangers::kib;
 use crate::verdict::{Failure, Verdict};
-use crate::victim::{Order, Victim};
+use crate::victim::{Order, Report, Victim};
 
 pub(super) const HOUR: Attack = Attack {
     name: "soak",
@@ -34,7 +34,7 @@ async fn hour(scale: Scale) -> Result<Verdict, Failure> {
     let mut victim = Victim::start(roomy(connections)).await?;
     // One comes and goes, so that all that the server keeps going has begun.
     member(&victim, 0).await?.connection.close(0u8.into(), b"");
-    let gone = |report: &crate::victim::Report| report.members == 0 && report.strangers == 0;
+    let gone = |report: &Report| report.members == 0 && report.strangers == 0;
     victim.becomes(Duration::from_secs(5), gone).await?;
     // sleeps: what is left of it is kept for a second, and no event tells of its end
     tokio::time::sleep(Duration::from_millis(1500)).await;
@@ -43,6 +43,7 @@ async fn hour(scale: Scale) -> Result<Verdict, Failure> {
     for index in 0..connections {
         members.push(Arc::new(member(&victim, index).await?));
     }
+    let busy = victim.report().await?.tasks;
     let (began, mut answered, mut sizes) = (Instant::now(), 0, Vec::new());
     for round in 0..ROUNDS {
         answered += talk(&members, requests / ROUNDS).await?;
@@ -78,8 +79,15 @@ async fn hour(scale: Scale) -> Result<Verdict, Failure> {
             left.members, left.strangers, left.handlers_alive, left.requests_held
         ),
     );
-    let calm = victim.becomes(Duration::from_secs(20), |report| report.tasks <= fresh.tasks).await?;
-    verdict.hold(calm.tasks <= fresh.tasks, format!("{} tasks, {} at the start", calm.tasks, fresh.tasks));
+    let calm = |report: &Report| report.tasks <= fresh.tasks && report.holders <= fresh.holders;
+    let left = victim.becomes(Duration::from_secs(20), calm).await?;
+    verdict.hold(
+        calm(&left),
+        format!(
+            "{} tasks, {busy} with all connections, {} at the start; {} and {} holders of the server",
+            left.tasks, fresh.tasks, left.holders, fresh.holders
+        ),
+    );
     victim.order(Order::Stop).await?;
     Ok(verdict)
 }

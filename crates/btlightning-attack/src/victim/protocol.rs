@@ -69,7 +69,9 @@ pub(crate) struct Report {
     pub(crate) log_line_bytes_max: usize,
     /// Lines with a character in them that is not printable.
     pub(crate) log_lines_unprintable: usize,
-    /// Tasks on the victim's runtime.
+    /// Tasks, connections and others that know the server.
+    pub(crate) holders: usize,
+    /// Tasks that are alive, on the victim's runtime and on those of its packets.
     pub(crate) tasks: usize,
 }
 
