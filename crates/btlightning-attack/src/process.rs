@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use peak_alloc::PeakAlloc;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::verdict::Failure;
+
+/// The system's allocator, which counts what it has given: the resident set also holds what it has not given back.
+#[global_allocator]
+static HEAP: PeakAlloc = PeakAlloc;
 
 /// What a process has cost so far.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -17,6 +22,8 @@ pub(crate) struct Usage {
     pub(crate) rss_bytes: u64,
     /// The largest that it has been since [`forget_peak`].
     pub(crate) rss_peak_bytes: u64,
+    /// What is allocated now.
+    pub(crate) heap_bytes: u64,
 }
 
 impl Usage {
@@ -30,7 +37,8 @@ impl Usage {
             let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
             kib.map(|kib| kib * 1024).ok_or_else(|| format!("/proc/self/status says nothing of {name}"))
         };
-        Ok(Self { cpu, rss_bytes: bytes_of("VmRSS:")?, rss_peak_bytes: bytes_of("VmHWM:")? })
+        let heap_bytes = HEAP.current_usage() as u64;
+        Ok(Self { cpu, rss_bytes: bytes_of("VmRSS:")?, rss_peak_bytes: bytes_of("VmHWM:")?, heap_bytes })
     }
 }
 

@@ -81,7 +81,7 @@ fn floods(results: &Results) -> String {
     for attack in results.attacks.iter().filter(|attack| is_flood(attack)) {
         let _ = writeln!(
             text,
-            "`{}`: {}\n\n| mode | packets/s | accepts/s | handshakes/s | CPU a packet | memory | honest p50 | p99 | p50 without flood | p99 | a newcomer's first answer |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+            "`{}`: {}\n\n| mode | packets/s | accepts/s | TLS handshakes/s | CPU a packet | memory | honest p50 | p99 | p50 without flood | p99 | a newcomer's first answer |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
             attack.name, attack.promise
         );
         let mode_of = |finding: &Finding| finding.words.split(':').next().unwrap_or_default().to_owned();

@@ -42,11 +42,6 @@ impl Verdict {
         self.findings.push(Finding { held, words: words.to_string(), figures });
     }
 
-    /// Notes a figure that nothing was promised of.
-    pub(crate) fn note(&mut self, words: impl Display) {
-        self.hold(true, words);
-    }
-
     /// Whether everything was as promised.
     pub(crate) fn held(&self) -> bool {
         !self.findings.is_empty() && self.findings.iter().all(|finding| finding.held)

@@ -1,4 +1,5 @@
-//! Connections from real addresses: those that end in the middle of TLS, and those that are complete.
+//! Connections from real addresses: those that end in the middle of TLS, and those that go through with it, of which one in
+//! sixteen also authenticates.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

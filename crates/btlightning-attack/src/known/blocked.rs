@@ -1,15 +1,20 @@
 //! Keeping the threads of others busy.
 
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use btlightning_testkit::by_hand::unix_secs;
+use btlightning_testkit::by_hand::{Visitor, unix_secs};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::{Nothing, request, validator};
 use crate::honest::{Honest, Times};
 use crate::run::Attack;
 use crate::scale::Scale;
-use crate::strangers::{connect, key, stranger};
+use crate::strangers::{key, place, stranger};
 use crate::verdict::{Failure, Verdict};
 use crate::victim::{Order, Setup, Victim};
 
@@ -27,6 +32,12 @@ pub(super) const SIGNATURES: Attack = Attack {
 
 /// What a handshake may take on a machine that others keep busy.
 const SOON: Duration = Duration::from_secs(1);
+
+/// The slowest one while signatures are verified all the time, in the run for the figures.
+const FLOODED_MAX: Duration = Duration::from_millis(300);
+
+/// How many handlers block at once when no thread is left for another one.
+const POOL: usize = 448;
 
 /// How long each of some validators takes to connect, authenticate and have its first answer.
 async fn arrivals(victim: &Victim, count: usize) -> Result<Times, Failure> {
@@ -53,10 +64,10 @@ async fn handlers() -> Result<Verdict, Failure> {
         }
         held.push(visitor.send(&frame).await?);
     }
-    let report = victim.becomes(Duration::from_secs(10), |report| report.handlers_alive >= 448).await?;
+    let report = victim.becomes(Duration::from_secs(10), |report| report.handlers_alive >= POOL).await?;
     let busy = arrivals(&victim, 8).await?;
     let mut verdict = Verdict::default();
-    verdict.hold(report.handlers_alive >= 300, format!("{} handlers block", report.handlers_alive));
+    verdict.hold(report.handlers_alive >= POOL, format!("{} handlers block", report.handlers_alive));
     verdict.hold(busy.quantile(1.0) < SOON, format!("an arrival meanwhile: {busy}; before: {quiet}"));
     victim.order(Order::OpenDoor).await?;
     drop(held);
@@ -69,31 +80,50 @@ async fn signatures(scale: Scale) -> Result<Verdict, Failure> {
     let setup = Setup { max_handshake_attempts_per_minute: Some(1_000_000), ..Setup::default() };
     let victim = Victim::start(setup).await?;
     let quiet = arrivals(&victim, 8).await?;
-    let mut flood = JoinSet::new();
-    for index in 0..32 {
-        let mut visitor = stranger(&victim, index).await?;
-        let addr = victim.addr;
-        flood.spawn(async move {
-            let mut tried = 0_usize;
-            loop {
-                let (request, _) = visitor.opening(&key("nobody"), unix_secs(), |request| {
-                    // Of another: right in form, and wrong.
-                    request.validator_hotkey = key("somebody").hotkey().to_string();
-                })?;
-                while let Ok(Ok(_)) = tokio::time::timeout(SOON * 5, visitor.handshake(&request)).await {
-                    tried += 1;
-                }
-                // A connection on which too many fail is closed.
-                match connect(visitor.endpoint.clone(), addr).await? {
-                    Ok(another) => visitor = another,
-                    Err(_) => return Ok::<_, Failure>(tried),
-                }
-            }
-        });
+    let (mut flood, tried) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
+    let (flooders, arriving) = scale.of((32, 8), (96, 32));
+    for index in 0..flooders {
+        let visitor = stranger(&victim, index).await?;
+        flood.spawn(forge_signatures(visitor, victim.addr, tried.clone()));
     }
-    let busy = arrivals(&victim, scale.of(8, 32)).await?;
+    let (began, before) = (Instant::now(), tried.load(Ordering::Relaxed));
+    let busy = arrivals(&victim, arriving).await?;
+    let tried = tried.load(Ordering::Relaxed) - before;
+    let a_second = tried as f64 / began.elapsed().as_secs_f64();
     let mut verdict = Verdict::default();
-    verdict.hold(busy.quantile(1.0) < SOON, format!("an arrival meanwhile: {busy}; before: {quiet}"));
+    verdict.hold(
+        busy.quantile(1.0) < scale.of(SOON, FLOODED_MAX),
+        format!("an arrival meanwhile: {busy}; before: {quiet}"),
+    );
+    let (mut ended, mut why) = (0, String::new());
+    while let Some(flooder) = flood.try_join_next() {
+        ended += 1;
+        let Err(failure) = flooder?;
+        why = format!(", {failure}");
+    }
+    verdict.hold(
+        tried > 0 && ended == 0,
+        format!("{a_second:.0} refusals/s from {flooders} addresses, {ended} of which have given up{why}"),
+    );
     flood.abort_all();
     Ok(verdict)
+}
+
+/// Offers one wrong signature after another, for as long as it may; on another connection when one is closed, for too many
+/// have failed on it.
+async fn forge_signatures(
+    mut visitor: Visitor,
+    addr: SocketAddr,
+    tried: Arc<AtomicUsize>,
+) -> Result<Infallible, Failure> {
+    loop {
+        let (request, _) = visitor.opening(&key("nobody"), unix_secs(), |request| {
+            // Of another: right in form, and wrong.
+            request.validator_hotkey = key("somebody").hotkey().to_string();
+        })?;
+        while let Ok(Ok(_)) = timeout(SOON * 5, visitor.handshake(&request)).await {
+            tried.fetch_add(1, Ordering::Relaxed);
+        }
+        visitor = place(&visitor.endpoint, addr).await?;
+    }
 }

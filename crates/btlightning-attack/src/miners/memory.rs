@@ -7,7 +7,7 @@ use crate::run::Attack;
 use crate::scale::Scale;
 use crate::strangers::kib;
 use crate::verdict::{Failure, Verdict};
-use crate::victim::{Validator, ValidatorOrder};
+use crate::victim::{Decoded, Validator, ValidatorOrder};
 
 pub(super) const UNENDING: Attack = Attack {
     name: "miner-unending-streams",
@@ -23,6 +23,9 @@ pub(super) const FLOODING: Attack = Attack {
 
 /// What the validator's process may take, 64 Ki streams that were not ended included.
 const PEAK_MAX: u64 = 96 << 20;
+
+/// What an answer of 4 MiB may take that is refused before it is decoded: itself, with room for more, and its windows.
+const REFUSED_MAX: u64 = 32 << 20;
 
 async fn unending(scale: Scale) -> Result<Verdict, Failure> {
     let miner = Placed::start(0, Manner::Unending)?;
@@ -71,5 +74,29 @@ async fn flooding(scale: Scale) -> Result<Verdict, Failure> {
     let words = after.failure.unwrap_or_default();
     verdict.hold(after.answered == 0, format!("{count} calls failed: {words}"));
     verdict.hold(peak < 64 << 20, format!("{} more memory at most", kib(peak)));
+    for (into, what) in [(Decoded::Values, "dynamic values"), (Decoded::Typed, "a type")] {
+        expanding(&mut verdict, scale.of(4, 16), into, what).await?;
+    }
     Ok(verdict)
+}
+
+/// What answers within the limit of bytes take that would be many more bytes as values than on the wire.
+async fn expanding(verdict: &mut Verdict, count: usize, into: Decoded, what: &str) -> Result<(), Failure> {
+    let miner = Placed::start(1, Manner::Expanding)?;
+    let mut validator = Validator::start()?;
+    validator.order(ValidatorOrder::Follow(vec![miner.wanted()])).await?;
+    let (hotkey, addr) = miner.wanted();
+    let before = validator.order(ValidatorOrder::Report).await?;
+    let after = validator.order(ValidatorOrder::Decode { hotkey, addr, count, into }).await?;
+    let peak = after.usage.rss_peak_bytes.saturating_sub(before.usage.rss_bytes);
+    let failure = after.failure.map_or_else(String::new, |why| format!(": {why}"));
+    verdict.hold(
+        after.answered == 0 && peak < REFUSED_MAX,
+        format!(
+            "{} of {count} answers of 4 MiB of nils decoded into {what}{failure}; {} more memory at most",
+            after.answered,
+            kib(peak)
+        ),
+    );
+    Ok(())
 }

@@ -12,7 +12,7 @@ use crate::run::Attack;
 use crate::scale::Scale;
 use crate::strangers::kib;
 use crate::verdict::{Failure, Verdict};
-use crate::victim::{Order, Victim};
+use crate::victim::{Order, Report, Victim};
 
 pub(super) const HOUR: Attack = Attack {
     name: "soak",
@@ -26,24 +26,34 @@ const REQUESTS_OF_AN_HOUR: usize = 300;
 /// In so many rounds; after each, as large a part of the connections is replaced.
 const ROUNDS: usize = 20;
 
-/// What memory may grow by between the middle round and the last. Before that, an allocator finds its size.
-const FLAT_BYTES: u64 = 8 << 20;
+/// What may be on the heap after the last round that was not there after the middle one, in a small run and in a large one.
+const HEAP_SLACK_BYTES: (u64, u64) = (512 << 10, 1 << 20);
+
+/// What is remembered of a handshake beyond the end of its connection: its nonce, for five minutes, and whose it was.
+const REMEMBERED_BYTES: u64 = 1024;
+
+/// What the resident set may be of the one after the middle round. It is the allocator's: several threads free what others
+/// have allocated, and the gaps are not given back.
+const RSS_TIMES_MAX: u64 = 2;
+
+/// What is left of a connection that was closed is kept for a second.
+const FORGOTTEN: Duration = Duration::from_millis(1500);
 
 async fn hour(scale: Scale) -> Result<Verdict, Failure> {
     let (connections, requests) = scale.of((400, 60), (1000, REQUESTS_OF_AN_HOUR));
+    let heap_slack = scale.of(HEAP_SLACK_BYTES.0, HEAP_SLACK_BYTES.1);
     let mut victim = Victim::start(roomy(connections)).await?;
     // One comes and goes, so that all that the server keeps going has begun.
     member(&victim, 0).await?.connection.close(0u8.into(), b"");
-    let gone = |report: &crate::victim::Report| report.members == 0 && report.strangers == 0;
+    let gone = |report: &Report| report.members == 0 && report.strangers == 0;
     victim.becomes(Duration::from_secs(5), gone).await?;
-    // sleeps: what is left of it is kept for a second, and no event tells of its end
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    let fresh = victim.report().await?;
+    let fresh = forgotten(&mut victim).await?;
     let mut members = Vec::new();
     for index in 0..connections {
         members.push(Arc::new(member(&victim, index).await?));
     }
-    let (began, mut answered, mut sizes) = (Instant::now(), 0, Vec::new());
+    let busy = victim.report().await?.tasks;
+    let (began, mut answered, mut middle) = (Instant::now(), 0, fresh.usage);
     for round in 0..ROUNDS {
         answered += talk(&members, requests / ROUNDS).await?;
         let replaced = (0..connections).filter(|index| index % ROUNDS == round);
@@ -51,7 +61,9 @@ async fn hour(scale: Scale) -> Result<Verdict, Failure> {
             members[index].connection.close(0u8.into(), b"");
             members[index] = Arc::new(member(&victim, index).await?);
         }
-        sizes.push(victim.report().await?.usage.rss_bytes);
+        if round + 1 == ROUNDS / 2 {
+            middle = forgotten(&mut victim).await?.usage;
+        }
     }
     let took = began.elapsed();
     let mut verdict = Verdict::default();
@@ -59,12 +71,17 @@ async fn hour(scale: Scale) -> Result<Verdict, Failure> {
         answered == connections * (requests / ROUNDS) * ROUNDS,
         format!("{answered} requests answered on {connections} connections in {:.0} s", took.as_secs_f64()),
     );
-    let (middle, last) = (sizes[ROUNDS / 2 - 1], sizes[ROUNDS - 1]);
-    let growth = last as f64 - middle as f64;
+    let last = forgotten(&mut victim).await?.usage;
+    let growth = last.heap_bytes as f64 - middle.heap_bytes as f64;
+    let heaps = [middle.heap_bytes, last.heap_bytes].map(kib);
     verdict.measure(
-        last < middle + FLAT_BYTES,
-        format!("{} after {} rounds, {} after {ROUNDS}", kib(middle), ROUNDS / 2, kib(last)),
+        last.heap_bytes < middle.heap_bytes + heap_slack,
+        format!("{} on the heap after {} rounds, {} after {ROUNDS}", heaps[0], ROUNDS / 2, heaps[1]),
         [("requests", answered as f64), ("growth_bytes", growth)],
+    );
+    verdict.hold(
+        last.rss_bytes < middle.rss_bytes * RSS_TIMES_MAX,
+        format!("{} and {} resident", kib(middle.rss_bytes), kib(last.rss_bytes)),
     );
 
     for member in members {
@@ -78,10 +95,31 @@ async fn hour(scale: Scale) -> Result<Verdict, Failure> {
             left.members, left.strangers, left.handlers_alive, left.requests_held
         ),
     );
-    let calm = victim.becomes(Duration::from_secs(20), |report| report.tasks <= fresh.tasks).await?;
-    verdict.hold(calm.tasks <= fresh.tasks, format!("{} tasks, {} at the start", calm.tasks, fresh.tasks));
+    let calm = |report: &Report| report.tasks <= fresh.tasks && report.holders <= fresh.holders;
+    let left = victim.becomes(Duration::from_secs(20), calm).await?;
+    verdict.hold(
+        calm(&left),
+        format!(
+            "{} tasks, {busy} with all connections, {} at the start; {} and {} holders of the server",
+            left.tasks, fresh.tasks, left.holders, fresh.holders
+        ),
+    );
+    let (heap, heap_fresh) = (forgotten(&mut victim).await?.usage.heap_bytes, fresh.usage.heap_bytes);
+    // Each of the connections was replaced once.
+    let handshakes = 2 * connections as u64;
+    verdict.hold(
+        heap < heap_fresh + handshakes * REMEMBERED_BYTES + heap_slack,
+        format!("{} on the heap after {handshakes} handshakes, {} at the start", kib(heap), kib(heap_fresh)),
+    );
     victim.order(Order::Stop).await?;
     Ok(verdict)
+}
+
+/// The victim when nothing is left of the connections that were closed.
+async fn forgotten(victim: &mut Victim) -> Result<Report, Failure> {
+    // sleeps: no event tells of the end of what is left
+    tokio::time::sleep(FORGOTTEN).await;
+    victim.report().await
 }
 
 /// Asks on every connection so many times, one after another; on all of them at once. Says how many answers there were.

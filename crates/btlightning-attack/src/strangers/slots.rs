@@ -43,7 +43,10 @@ async fn throw_away(scale: Scale) -> Result<Verdict, Failure> {
     let inside = crowd_in(&victim, scale.of(PLACES + 32, 4 * PLACES)).await?;
     let members = victim.report().await?.members;
     let mut verdict = Verdict::default();
-    verdict.note(format!("{} of them let in, {members} at once", inside.len()));
+    verdict.hold(
+        inside.len() >= PLACES && members == PLACES,
+        format!("{} of them let in, {members} at once", inside.len()),
+    );
     let honest = Honest::connect(&victim).await?;
     let asked = honest.ask().await;
     let words = asked.as_ref().map_or_else(ToString::to_string, |_| "is answered".to_owned());
@@ -51,7 +54,11 @@ async fn throw_away(scale: Scale) -> Result<Verdict, Failure> {
     // They come again, and it stays.
     let more = crowd_in(&victim, PLACES).await?;
     let stays = honest.ask().await;
-    verdict.hold(stays.is_ok(), format!("it stays while {} more try", more.len()));
+    let members = victim.report().await?.members;
+    verdict.hold(
+        stays.is_ok() && !more.is_empty() && members == PLACES,
+        format!("it stays while {} more are let in, {members} at once with it", more.len()),
+    );
     Ok(verdict)
 }
 

@@ -14,7 +14,7 @@ use pipe::Pipe;
 
 use crate::verdict::Failure;
 
-pub(crate) use protocol::{Asked, Order, Ready, Report, Setup, ValidatorOrder};
+pub(crate) use protocol::{Asked, Decoded, Order, Ready, Report, Setup, ValidatorOrder};
 
 /// The name that the victim's key is made from.
 pub(crate) const NAME: &str = "victim";

@@ -69,7 +69,9 @@ pub(crate) struct Report {
     pub(crate) log_line_bytes_max: usize,
     /// Lines with a character in them that is not printable.
     pub(crate) log_lines_unprintable: usize,
-    /// Tasks on the victim's runtime.
+    /// Tasks, connections and others that know the server.
+    pub(crate) holders: usize,
+    /// Tasks that are alive, on the victim's runtime and on those of its packets.
     pub(crate) tasks: usize,
 }
 
@@ -82,11 +84,22 @@ pub(crate) enum ValidatorOrder {
     Ask { hotkey: String, addr: SocketAddr, count: usize, at_once: usize, timeout: Duration },
     /// Asks one of them for so long, one question after another with a pause in between.
     AskFor { hotkey: String, addr: SocketAddr, lasting: Duration, pause: Duration },
+    /// Asks one of them so many times, one after another, and has the answers decoded into dynamic values, or into a type.
+    Decode { hotkey: String, addr: SocketAddr, count: usize, into: Decoded },
     /// From now on asks each of these all the time, one question after another, each within so long, whatever becomes of
     /// it. Does not wait for them.
     Pester { miners: Vec<(String, SocketAddr)>, timeout: Duration },
     /// Only says what it costs.
     Report,
+}
+
+/// What an answer is decoded into.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) enum Decoded {
+    /// A map of dynamic values.
+    Values,
+    /// A type with a list of elements that are larger than what they are on the wire.
+    Typed,
 }
 
 /// How the questions were answered, and what the validator costs since it was last asked.

@@ -11,7 +11,7 @@ use btlightning::{LightningServer, LightningServerConfig, Sr25519Signer};
 use btlightning_testkit::keys;
 use rmpv::Value;
 use serde::{Deserialize, Serialize};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 
 use super::door::Door;
 use super::log::Counted;
@@ -103,7 +103,8 @@ impl Served {
             log_lines,
             log_line_bytes_max,
             log_lines_unprintable,
-            tasks: holdings.holders,
+            holders: holdings.holders,
+            tasks: Handle::current().metrics().num_alive_tasks() + holdings.io_tasks,
         })
     }
 }

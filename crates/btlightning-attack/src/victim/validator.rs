@@ -1,15 +1,18 @@
 //! The validator's own process.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use btlightning::{CallOptions, LightningClient, LightningClientConfig, QuicAxonInfo, Sr25519Signer};
+use btlightning::{
+    CallOptions, LightningClient, LightningClientConfig, QuicAxonInfo, QuicRequest, Sr25519Signer,
+};
 use btlightning_testkit::keys;
 
 use tokio::task::JoinSet;
 
-use super::{Asked, ValidatorOrder, pipe};
+use super::{Asked, Decoded, ValidatorOrder, pipe};
 use crate::process::{Usage, raise_open_files};
 use crate::verdict::Failure;
 
@@ -57,6 +60,9 @@ async fn carry_out(
         }
         ValidatorOrder::AskFor { hotkey, addr, lasting, pause } => {
             Ok(ask_for(client, &axon(&hotkey, addr), lasting, pause).await)
+        }
+        ValidatorOrder::Decode { hotkey, addr, count, into } => {
+            Ok(decode(client, &axon(&hotkey, addr), count, into).await)
         }
         ValidatorOrder::Pester { miners, timeout } => {
             for (hotkey, addr) in miners {
@@ -106,6 +112,34 @@ async fn ask(
     Ok((times, failure))
 }
 
+/// Asks one miner so many times, one question after another, and has a look at the answers.
+async fn decode(
+    client: &LightningClient,
+    miner: &QuicAxonInfo,
+    count: usize,
+    into: Decoded,
+) -> (Vec<Duration>, Option<String>) {
+    let (mut times, mut failure) = (Vec::new(), None);
+    for _ in 0..count {
+        let began = Instant::now();
+        let answer = match into {
+            Decoded::Values => {
+                let asked = client.query_axon(miner.clone(), QuicRequest::new("echo".into(), HashMap::new()));
+                asked.await.map(|_| ()).map_err(|error| error.to_string())
+            }
+            Decoded::Typed => {
+                let asked = client.call::<_, Names>(miner, "echo", &Empty {});
+                asked.await.map(|names| drop(names.value.n)).map_err(|error| error.to_string())
+            }
+        };
+        match answer {
+            Ok(()) => times.push(began.elapsed()),
+            Err(error) => failure = Some(error),
+        }
+    }
+    (times, failure)
+}
+
 /// Asks one miner for as long as this process lives.
 async fn pester(client: Arc<LightningClient>, miner: QuicAxonInfo, timeout: Duration) {
     loop {
@@ -134,6 +168,12 @@ async fn ask_for(
         tokio::time::sleep(pause).await;
     }
     (times, failure)
+}
+
+/// An answer of names, which may be missing.
+#[derive(Debug, serde::Deserialize)]
+struct Names {
+    n: Vec<Option<String>>,
 }
 
 /// A question that asks for nothing, and its answer.

@@ -38,6 +38,8 @@ pub enum Manner {
     Certified,
     /// Announces the largest frame that there is, and sends nils until nobody reads them.
     Flooding,
+    /// Answers with 4 Mi nils in an array: a byte each on the wire, and many more as values.
+    Expanding,
 }
 
 /// A miner by hand, which authenticates as it should.
@@ -136,8 +138,16 @@ async fn answer(
         }
         return Ok(());
     }
-    let frame = encode_response_frame(unix_secs(), 1 << 20, |out| {
-        out.push(0x80);
+    let nils: u32 = if manner == Manner::Expanding { 4 << 20 } else { 0 };
+    let frame = encode_response_frame(unix_secs(), 1 << 26, |out| {
+        if nils == 0 {
+            out.push(0x80);
+            return Ok(());
+        }
+        // A map of one key, and an array of 2^32 elements at most.
+        out.extend([0x81, 0xa1, b'n', 0xdd]);
+        out.extend(nils.to_be_bytes());
+        out.resize(out.len() + nils as usize, 0xc0);
         Ok(())
     })?;
     match manner {
@@ -163,7 +173,12 @@ async fn answer(
             send.write_all(&header).await?;
             while send.write_all(&[0xc0; 65_536]).await.is_ok() {}
         }
-        Manner::Honest | Manner::Silent | Manner::Refusing | Manner::Flapping | Manner::Certified => {
+        Manner::Honest
+        | Manner::Silent
+        | Manner::Refusing
+        | Manner::Flapping
+        | Manner::Certified
+        | Manner::Expanding => {
             send.write_all(&frame).await?;
             send.finish()?;
         }

@@ -134,7 +134,7 @@ impl Lifecycle {
         }
     }
 
-    #[cfg(test)]
+    /// What runs, for those who look.
     pub(super) fn running(&self) -> Option<Arc<Running>> {
         match &*self.state() {
             State::Running(running) => Some(running.clone()),

@@ -22,6 +22,8 @@ pub struct Holdings {
     pub requests: usize,
     /// Tasks, connections and others that know the server. The same number whenever nothing is going on.
     pub holders: usize,
+    /// Tasks alive on the runtimes that its packets are moved on; where servers share a thread, those of all of them.
+    pub io_tasks: usize,
 }
 
 /// What is left of a server that is gone: nothing, if every task that knew it has ended.
@@ -42,6 +44,7 @@ impl LightningServer {
             members: shared.directory.each(|member| member.hotkey),
             requests: shared.directory.each(|member| member.requests_in_flight()).into_iter().sum(),
             holders: Arc::strong_count(shared),
+            io_tasks: self.lifecycle.running().map_or(0, |running| running.io.tasks()),
         }
     }
 

@@ -122,6 +122,15 @@ impl Io {
         }
     }
 
+    /// How many tasks are alive on its runtimes: on the program's own, all that the program has there.
+    pub(crate) fn tasks(&self) -> usize {
+        let tasks = |handle: &Handle| handle.metrics().num_alive_tasks();
+        match self {
+            Self::Current(program) => tasks(program.handle()),
+            Self::Threads(threads) => threads.all().iter().map(|thread| tasks(thread.handle())).sum(),
+        }
+    }
+
     /// Where the next connection is to live.
     pub(crate) fn next_lane(&self) -> Lane {
         match self {

@@ -77,6 +77,11 @@ impl Threads {
         &self.threads[0]
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> &[IoThread] {
+        &self.threads
+    }
+
     /// The threads in turn.
     pub(super) fn next(&self) -> &IoThread {
         let next = self.next.fetch_add(1, Ordering::Relaxed);
