@@ -47,10 +47,11 @@ pub(super) async fn answer(session: &Session, payload: &[u8]) -> HandshakeRespon
         Ok(response) => response,
         Err(refused) => {
             refused.log(session);
-            if refused.is_held_against(session)
-                && session.refusals.fetch_add(1, Ordering::Relaxed) >= REFUSALS_MAX
-            {
-                CloseReason::TooManyHandshakes.close(&session.connection);
+            if refused.is_held_against(session) {
+                session.earn_eviction();
+                if session.refusals.fetch_add(1, Ordering::Relaxed) >= REFUSALS_MAX {
+                    CloseReason::TooManyHandshakes.close(&session.connection);
+                }
             }
             refused.response(&session.shared)
         }
