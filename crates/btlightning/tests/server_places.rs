@@ -264,3 +264,42 @@ async fn throw_away_hotkeys_do_not_take_the_places_of_those_who_come_back() {
     assert_eq!(held.len(), 3, "nobody comes back who has made up a hotkey");
     alices.authenticated(&miner, "alice").await;
 }
+
+/// Three hosts of which the first two are in one /64, and a miner.
+async fn at_ipv6(config: LightningServerConfigBuilder) -> ([Host; 3], Miner) {
+    let world = World::new();
+    let miner = Miner::serve(world.started_at("2001:db8::2", config).await);
+    assert!(miner.addr.is_ipv6());
+    let hosts = ["2001:db8:1:2::1", "2001:db8:1:2:ffff::2", "2001:db8:1:3::1"];
+    (hosts.map(|ip| Host::new(&world, ip)), miner)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_64_of_ipv6_is_one_address_to_strangers() {
+    let ([mut here, mut next_door, mut elsewhere], miner) = at_ipv6(strangers(256, 2)).await;
+    let mut held = vec![here.connect(&miner).await, next_door.connect(&miner).await];
+    held.extend(next_door.knock(&miner).await);
+    assert_eq!(open(&held), 2, "it has found no place, or taken that of the first");
+    held.push(elsewhere.connect(&miner).await);
+    held.push(elsewhere.connect(&miner).await);
+    assert_eq!(open(&held), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_64_of_ipv6_is_one_address_to_members() {
+    let ([mut here, mut next_door, mut elsewhere], miner) =
+        at_ipv6(config().max_connections_per_ip(Some(2))).await;
+    let _held = [here.authenticated(&miner, "alice").await, next_door.authenticated(&miner, "bob").await];
+    next_door.connect(&miner).await.refused("carol").await;
+    elsewhere.authenticated(&miner, "carol").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_64_of_ipv6_is_one_address_to_the_limiter_of_handshakes() {
+    let ([mut here, mut next_door, mut elsewhere], miner) =
+        at_ipv6(config().max_handshake_attempts_per_minute(2)).await;
+    let _held = [here.authenticated(&miner, "alice").await, next_door.authenticated(&miner, "bob").await];
+    here.connect(&miner).await.refused("carol").await;
+    next_door.connect(&miner).await.refused("carol").await;
+    elsewhere.authenticated(&miner, "carol").await;
+}
