@@ -11,6 +11,7 @@ use btlightning::server::{LightningServerConfigBuilder, ValidatorPermitResolver}
 use common::sim::World;
 use common::{Miner, Raw, client_config, config, data, eventually, hotkey};
 use quinn::{ConnectionError, Endpoint, TransportConfig};
+use tokio::task::JoinSet;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -39,15 +40,20 @@ impl Host {
         Raw::connect_from(self.socket(), miner.addr).await.unwrap()
     }
 
-    async fn is_refused(&mut self, miner: &Miner) -> bool {
+    /// A connection, if there is a place for it.
+    async fn knock(&mut self, miner: &Miner) -> Option<Raw> {
         match Raw::connect_from(self.socket(), miner.addr).await {
-            Ok(_) => false,
+            Ok(raw) => Some(raw),
             Err(ConnectionError::ConnectionClosed(close)) => {
                 assert_eq!(close.error_code, quinn::TransportErrorCode::CONNECTION_REFUSED);
-                true
+                None
             }
             Err(other) => panic!("{other:?}"),
         }
+    }
+
+    async fn is_refused(&mut self, miner: &Miner) -> bool {
+        self.knock(miner).await.is_none()
     }
 
     async fn authenticated(&mut self, miner: &Miner, name: &str) -> Raw {
@@ -169,13 +175,16 @@ async fn strangers_are_counted_by_address() {
     let world = World::new();
     let miner = world.miner(strangers(256, 2)).await;
     let (mut here, mut elsewhere) = (Host::new(&world, "10.0.1.1"), Host::new(&world, "10.0.1.2"));
-    let first = here.connect(&miner).await;
-    let _second = here.connect(&miner).await;
-    assert!(here.is_refused(&miner).await);
+    let mut held = vec![here.connect(&miner).await, here.connect(&miner).await];
+    held.extend(here.knock(&miner).await);
+    assert_eq!(open(&held), 2, "it has found no place, or taken that of the first");
     elsewhere.connect(&miner).await;
-    first.accepted("alice").await;
-    let _third = here.connect(&miner).await;
-    assert!(here.is_refused(&miner).await, "two strangers, and alice");
+    let last = held.len() - 1;
+    held[last].accepted("alice").await;
+    for _ in 0..2 {
+        held.extend(here.knock(&miner).await);
+    }
+    assert_eq!(open(&held), 3, "two strangers, and alice");
 }
 
 #[tokio::test(start_paused = true)]
@@ -184,12 +193,35 @@ async fn who_idles_at_an_address_does_not_keep_a_validator_there_out() {
     let miner = world.miner(strangers(256, 2)).await;
     let mut here = Host::new(&world, "10.0.1.1");
     let mut idle = vec![here.connect(&miner).await, here.connect(&miner).await];
-    assert!(here.is_refused(&miner).await);
     // sleeps: in virtual time, until the idle ones have had theirs
     tokio::time::sleep(Duration::from_secs(2)).await;
     let alice = here.authenticated(&miner, "alice").await;
     idle.remove(0).connection.closed().await;
     assert!(alice.is_open() && idle[0].is_open());
+}
+
+#[tokio::test(start_paused = true)]
+async fn garbage_from_an_address_takes_no_places_from_a_validator_there() {
+    let world = World::new();
+    let miner = naming(&world, config(), &["alice"]).await;
+    let mut here = Host::new(&world, "10.0.1.1");
+    let mut flood = JoinSet::new();
+    for n in 0..300 {
+        let (socket, addr) = (here.socket(), miner.addr);
+        flood.spawn(async move {
+            let raw = Raw::connect_from(socket, addr).await.ok()?;
+            let (mut request, _) = raw.opening("alice", |_| {});
+            request.signature = request.signature.chars().rev().collect();
+            assert!(!(*raw).handshake(&request).await.ok()?.accepted);
+            // It stays as long as it may.
+            Some(raw.connection.closed().await)
+        });
+        // sleeps: in virtual time, fifty connections a second
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if n >= 100 && n % 20 == 0 {
+            drop(here.authenticated(&miner, "alice").await);
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -231,4 +263,43 @@ async fn throw_away_hotkeys_do_not_take_the_places_of_those_who_come_back() {
     }
     assert_eq!(held.len(), 3, "nobody comes back who has made up a hotkey");
     alices.authenticated(&miner, "alice").await;
+}
+
+/// Three hosts of which the first two are in one /64, and a miner.
+async fn at_ipv6(config: LightningServerConfigBuilder) -> ([Host; 3], Miner) {
+    let world = World::new();
+    let miner = Miner::serve(world.started_at("2001:db8::2", config).await);
+    assert!(miner.addr.is_ipv6());
+    let hosts = ["2001:db8:1:2::1", "2001:db8:1:2:ffff::2", "2001:db8:1:3::1"];
+    (hosts.map(|ip| Host::new(&world, ip)), miner)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_64_of_ipv6_is_one_address_to_strangers() {
+    let ([mut here, mut next_door, mut elsewhere], miner) = at_ipv6(strangers(256, 2)).await;
+    let mut held = vec![here.connect(&miner).await, next_door.connect(&miner).await];
+    held.extend(next_door.knock(&miner).await);
+    assert_eq!(open(&held), 2, "it has found no place, or taken that of the first");
+    held.push(elsewhere.connect(&miner).await);
+    held.push(elsewhere.connect(&miner).await);
+    assert_eq!(open(&held), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_64_of_ipv6_is_one_address_to_members() {
+    let ([mut here, mut next_door, mut elsewhere], miner) =
+        at_ipv6(config().max_connections_per_ip(Some(2))).await;
+    let _held = [here.authenticated(&miner, "alice").await, next_door.authenticated(&miner, "bob").await];
+    next_door.connect(&miner).await.refused("carol").await;
+    elsewhere.authenticated(&miner, "carol").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_64_of_ipv6_is_one_address_to_the_limiter_of_handshakes() {
+    let ([mut here, mut next_door, mut elsewhere], miner) =
+        at_ipv6(config().max_handshake_attempts_per_minute(2)).await;
+    let _held = [here.authenticated(&miner, "alice").await, next_door.authenticated(&miner, "bob").await];
+    here.connect(&miner).await.refused("carol").await;
+    next_door.connect(&miner).await.refused("carol").await;
+    elsewhere.authenticated(&miner, "carol").await;
 }

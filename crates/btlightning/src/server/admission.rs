@@ -80,8 +80,8 @@ mod tests {
         admitted(&strangers, "10.0.0.1").unwrap();
     }
 
-    #[test]
-    fn a_visitor_that_may_be_forged_costs_neither_a_visit_nor_a_slot() {
+    #[tokio::test(start_paused = true)]
+    async fn a_visitor_that_may_be_forged_costs_neither_a_visit_nor_a_slot() {
         let (strangers, now) = (Strangers::new(1, 1), Instant::now());
         let visitors = Visitors::new(VisitorLimits { per_minute: 60, burst: 1, retries_per_second: 2 });
         let visit =

@@ -110,7 +110,8 @@ pub struct LightningServerConfig {
     /// the most is closed, if that has two more.
     pub max_unauthenticated_connections: usize,
     /// The most connections from one IP address (one /64 of IPv6) that have not authenticated. Default: 16. Not zero. For
-    /// one more, the oldest is closed if it has been there for 2 s; else the newcomer is refused.
+    /// one more, the oldest is closed if it has been there for 2 s, or else the oldest that was refused, if it has been there
+    /// for 125 ms. Before its time it is with the chance that it has had of that; else the newcomer is refused.
     pub max_unauthenticated_connections_per_ip: usize,
     /// The most connections that one validator hotkey may hold; a newer one takes the place of its oldest. Default: 4.
     /// Not zero.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use btlightning_proto::identity::handshake::{connection_id, refuse, refuse_unread};
 use btlightning_proto::identity::{
-    AdmittedClaim, Claim, Claimed, Refusal, Standing, TimelyClaim, VerifiedClaim,
+    AdmittedClaim, AttemptLimiter, Claim, Claimed, Refusal, Standing, TimelyClaim, VerifiedClaim,
 };
 use tokio::time::{Instant, timeout};
 use tracing::{debug, error, info, warn};
@@ -47,10 +47,11 @@ pub(super) async fn answer(session: &Session, payload: &[u8]) -> HandshakeRespon
         Ok(response) => response,
         Err(refused) => {
             refused.log(session);
-            if refused.is_held_against(session)
-                && session.refusals.fetch_add(1, Ordering::Relaxed) >= REFUSALS_MAX
-            {
-                CloseReason::TooManyHandshakes.close(&session.connection);
+            if refused.is_held_against(session) {
+                session.earn_eviction();
+                if session.refusals.fetch_add(1, Ordering::Relaxed) >= REFUSALS_MAX {
+                    CloseReason::TooManyHandshakes.close(&session.connection);
+                }
             }
             refused.response(&session.shared)
         }
@@ -171,22 +172,40 @@ async fn verify(
     // Neither semaphore is ever closed.
     let _of_connection = session.verifying.acquire().await;
     let _of_source = shared.turns.of_source(ip).await;
-    let has_overdrawn = || is_permitted && shared.attempts().has_overdrawn(ip, Instant::now().into_std());
-    let turn = match shared.directory.was_here_from(&hotkey, ip) {
-        _ if has_overdrawn() => Turn::Last,
-        true => Turn::First,
-        false => Turn::Ordinary,
-    };
+    let is_at_home = shared.directory.was_here_from(&hotkey, ip);
+    let turn = turn(&mut shared.attempts(), ip, &hotkey, is_permitted, is_at_home);
     let verified =
         session.running.verifications.run(turn, move || timely.verify()).await.map_err(Refused::Busy)?;
     if is_permitted {
         let (mut attempts, now) = (shared.attempts(), Instant::now().into_std());
         match &verified {
             Ok(_) => attempts.note_proven(ip, &hotkey, now),
-            Err(_) => attempts.note_unproven(ip, now),
+            Err(_) => {
+                attempts.note_unproven(ip, now);
+                if is_at_home {
+                    attempts.note_unproven_at_home(ip, &hotkey, now);
+                }
+            }
         }
     }
     Ok(verified?)
+}
+
+/// When it is the turn of `hotkey` from `ip`. Of one that was here from there before it is the first, whatever others forge
+/// there: only forgeries in its own name have it wait beside those that are not known.
+fn turn(
+    attempts: &mut AttemptLimiter,
+    ip: IpAddr,
+    hotkey: &Hotkey,
+    is_permitted: bool,
+    is_at_home: bool,
+) -> Turn {
+    let now = Instant::now().into_std();
+    match is_at_home {
+        true if !attempts.has_overdrawn_at_home(ip, hotkey, now) => Turn::First,
+        false if is_permitted && attempts.has_overdrawn(ip, now) => Turn::Last,
+        _ => Turn::Ordinary,
+    }
 }
 
 /// Asks the miner's signer, which may call out to a wallet and take its time.

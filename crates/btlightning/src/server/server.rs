@@ -52,7 +52,7 @@ use crate::util::unix_timestamp_secs;
 ///
 /// Dropped without being [stopped](Self::stop), it closes its connections at once.
 pub struct LightningServer {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     pub(super) lifecycle: Lifecycle,
     host: String,
     port: u16,

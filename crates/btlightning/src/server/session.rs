@@ -164,6 +164,13 @@ impl Session {
         }
     }
 
+    /// A stranger that has wasted its chance makes room for others sooner.
+    pub(super) fn earn_eviction(&self) {
+        if let Seat::Stranger { door } = &*self.seat() {
+            door.earn_eviction();
+        }
+    }
+
     /// Streams of the connection at once, if it needs all of them.
     fn streams_max(&self) -> u32 {
         self.shared.config.max_concurrent_bidi_streams

@@ -3,8 +3,12 @@
 //! Who owns many addresses must not keep the others out. So nobody is refused for want of a place while one source has
 //! two more than it: the oldest of the most crowded source goes. And a quarter of the places is for sources that somebody
 //! has authenticated from before; who has as many addresses as there are places can take only the others.
+//!
+//! A source that has all of its own places gives the one that has had most of its chance to a newcomer; the shorter that
+//! was here, the less likely. Chance decides, because who knows when a place is to be had takes it before others do.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,9 +24,12 @@ const RETURNING_SHARE: usize = 4;
 /// How many such sources are remembered. The one that was seen least recently is forgotten for a new one.
 const RETURNING_MAX: usize = 4096;
 
-/// How long nobody from the same source takes a stranger's place: several times what TLS and a handshake take on a long
-/// path.
+/// When a stranger makes room for a newcomer from its source for certain: several times what TLS and a handshake take on a
+/// long path. Earlier it does with the chance that it has had of that time.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+/// The same for one that was refused, or has ended. Not at once: each newcomer costs a TLS handshake.
+const REFUSED_SETTLED_AFTER: Duration = Duration::from_millis(125);
 
 /// Which bound is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +58,7 @@ struct Held {
     next: u64,
     /// Who was ever let in.
     admitted: u64,
+    dice: RandomState,
 }
 
 /// The strangers of some sources.
@@ -80,14 +88,14 @@ impl Strangers {
         let source = SourcePrefix::of(ip);
         let mut held = self.held();
         let is_returning = held.seen.contains_key(&source);
-        let (own, now) = (held.group(is_returning).count(&source), Instant::now());
+        let (own, now, number) = (held.group(is_returning).count(&source), Instant::now(), held.number());
         let evicted = if own >= self.per_source_max {
-            held.group(is_returning).pop_settled_of(source, now).map(Some).ok_or(Crowd::FromThisSource)?
+            let dice = held.dice.hash_one(number);
+            held.group(is_returning).pop_of(source, now, dice).map(Some).ok_or(Crowd::FromThisSource)?
         } else {
             self.make_room(&mut held, is_returning, own)?
         };
         let tenure = Tenure::new();
-        let number = held.number();
         let stranger = Stranger { number, since: now, eviction: tenure.eviction() };
         held.group(is_returning).push(source, stranger);
         held.admitted += 1;
@@ -183,13 +191,21 @@ impl Group {
         self.change(source, |strangers| strangers.push_back(stranger));
     }
 
-    /// Takes out the oldest of `source`, if it has been here for [`SETTLED_AFTER`].
-    fn pop_settled_of(&mut self, source: SourcePrefix, now: Instant) -> Option<Eviction> {
-        let oldest = self.by_source.get(&source)?.front()?;
-        if now.saturating_duration_since(oldest.since) < SETTLED_AFTER {
+    /// Takes out the stranger of `source` that has had most of its chance, if `dice` will have it: the oldest when it has
+    /// settled, or else the oldest that was refused, or else the oldest.
+    fn pop_of(&mut self, source: SourcePrefix, now: Instant, dice: u64) -> Option<Eviction> {
+        let strangers = self.by_source.get(&source)?;
+        let age = |at: usize| strangers.get(at).map(|stranger| now.saturating_duration_since(stranger.since));
+        let is_settled = age(0)? >= SETTLED_AFTER;
+        let refused = strangers.iter().position(|stranger| stranger.eviction.is_earned());
+        let (at, settled_after) = match refused {
+            Some(at) if !is_settled => (at, REFUSED_SETTLED_AFTER),
+            _ => (0, SETTLED_AFTER),
+        };
+        if u128::from(dice) % settled_after.as_nanos() >= age(at)?.as_nanos() {
             return None;
         }
-        self.change(source, VecDeque::pop_front).map(|oldest| oldest.eviction)
+        self.change(source, |strangers| strangers.remove(at)).map(|goes| goes.eviction)
     }
 
     /// Takes out the oldest of a source that holds most.
@@ -272,8 +288,8 @@ mod tests {
         std::net::Ipv4Addr::from(0x0a00_0000 + n).into()
     }
 
-    #[test]
-    fn strangers_are_bounded_by_source_and_in_all() {
+    #[tokio::test(start_paused = true)]
+    async fn strangers_are_bounded_by_source_and_in_all() {
         let strangers = Strangers::new(3, 2);
         let first = enter(&strangers, "10.0.0.1").unwrap();
         let _second = enter(&strangers, "::ffff:10.0.0.1").unwrap();
@@ -287,9 +303,8 @@ mod tests {
     async fn who_idles_makes_room_for_a_neighbour_after_a_while() {
         let strangers = Strangers::new(9, 2);
         let held: Vec<_> = (0..2).map(|_| enter(&strangers, "10.0.0.1").unwrap()).collect();
-        tokio::time::advance(SETTLED_AFTER - Duration::from_millis(1)).await;
         assert_eq!(enter(&strangers, "10.0.0.1").unwrap_err(), Crowd::FromThisSource);
-        tokio::time::advance(Duration::from_millis(1)).await;
+        tokio::time::advance(SETTLED_AFTER).await;
         let third = enter(&strangers, "10.0.0.1").unwrap();
         assert!(held[0].is_evicted() && !held[1].is_evicted() && strangers.count().0 == 2);
         let fourth = enter(&strangers, "10.0.0.1").unwrap();
@@ -298,8 +313,54 @@ mod tests {
         assert!(!third.is_evicted() && !fourth.is_evicted());
     }
 
-    #[test]
-    fn ipv6_counts_by_its_64() {
+    /// Every 10 ms somebody comes from a source, who earns its eviction `earned_after` so many others, if at all, and stays.
+    /// Of 400 neighbours in between, how many find a place and have it for 100 ms.
+    async fn neighbours_amid_a_flood(earned_after: Option<usize>) -> usize {
+        let strangers = Strangers::new(256, 16);
+        let (mut flood, mut neighbour, mut in_time) = (VecDeque::new(), None::<Tenure>, 0);
+        for n in 0..4400 {
+            flood.extend(enter(&strangers, "10.0.0.1"));
+            flood.retain(|tenure: &Tenure| !tenure.is_evicted());
+            let earns = earned_after.and_then(|earned_after| flood.iter().rev().nth(earned_after));
+            earns.inspect(|tenure| tenure.door().earn_eviction());
+            // Just after one of the flood, so that one that knows when a place is free has taken it.
+            tokio::time::advance(Duration::from_millis(1)).await;
+            if n >= 400 && n % 10 == 0 {
+                in_time += usize::from(neighbour.as_ref().is_some_and(|tenure| !tenure.is_evicted()));
+                neighbour = enter(&strangers, "10.0.0.1").ok();
+            }
+            tokio::time::advance(Duration::from_millis(9)).await;
+        }
+        assert_eq!(strangers.count().0, 16);
+        in_time
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_that_is_refused_makes_room_for_a_neighbour() {
+        let in_time = neighbours_amid_a_flood(Some(1)).await;
+        assert!(in_time > 350, "{in_time} of 400");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_that_idles_leaves_chances_to_a_neighbour() {
+        // The root of 8 in 110 of them: 108, give or take 9.
+        let in_time = neighbours_amid_a_flood(None).await;
+        assert!((60..180).contains(&in_time), "{in_time} of 400");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_ended_makes_room_sooner() {
+        let strangers = Strangers::new(9, 1);
+        let first = enter(&strangers, "10.0.0.1").unwrap();
+        // The driver of the connection would have it for longer.
+        let _driver = first.door();
+        drop(first);
+        tokio::time::advance(REFUSED_SETTLED_AFTER).await;
+        enter(&strangers, "10.0.0.1").unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ipv6_counts_by_its_64() {
         let strangers = Strangers::new(9, 1);
         let _held = enter(&strangers, "2001:db8:1:2::1").unwrap();
         assert_eq!(enter(&strangers, "2001:db8:1:2:ffff::9").unwrap_err(), Crowd::FromThisSource);
@@ -334,8 +395,8 @@ mod tests {
         assert!(again <= 16 && newcomers.iter().all(|tenure| !tenure.is_evicted()));
     }
 
-    #[test]
-    fn as_many_sources_as_there_are_places_leave_a_quarter_to_those_who_come_back() {
+    #[tokio::test(start_paused = true)]
+    async fn as_many_sources_as_there_are_places_leave_a_quarter_to_those_who_come_back() {
         let strangers = Strangers::new(16, 4);
         strangers.note_authenticated(nth(1000));
         let held: Vec<_> = (0..100).filter_map(|n| strangers.enter(nth(n)).ok()).collect();

@@ -116,6 +116,7 @@ async fn serve_heard(session: &Session, heard: Heard) -> Option<FrameSender> {
         // Nothing of what a stranger sends is read, and the answer does not depend on it.
         None => {
             drop(reader);
+            session.earn_eviction();
             fail(session, sender, "authentication failed").await
         }
     }

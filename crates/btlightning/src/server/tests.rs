@@ -2,9 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, mpsc};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use btlightning_proto::identity::Keypair;
 use btlightning_testkit::keys;
@@ -90,6 +91,10 @@ fn hold(running: &Arc<Running>, turn: Turn) -> (oneshot::Receiver<()>, mpsc::Sen
 async fn a_flood_of_signatures_holds_up_nobody_who_is_known() {
     let server = serving().await;
     assert!(asks(&server, "alice").await, "she is known from then on, and from where");
+    // As many forgeries in permitted names as an address may cost, from hers.
+    for _ in 0..300 {
+        server.shared.attempts().note_unproven(Ipv4Addr::LOCALHOST.into(), Instant::now());
+    }
     let running = server.lifecycle.running().unwrap();
     let (held, go) = hold(&running, Turn::Ordinary);
     within("the thread", held).await.unwrap();

@@ -49,9 +49,14 @@ impl World {
 
     /// A server that has started and does not serve yet.
     pub async fn started(&self, config: LightningServerConfigBuilder) -> LightningServer {
+        self.started_at(MINER_IP, config).await
+    }
+
+    /// The same on another host.
+    pub async fn started_at(&self, ip: &str, config: LightningServerConfigBuilder) -> LightningServer {
         let (name, config) = (hotkey("miner").to_string(), config.build().unwrap());
         let network = Arc::new(self.clone());
-        let mut server = LightningServer::with_network(name, MINER_IP.into(), 8443, config, network).unwrap();
+        let mut server = LightningServer::with_network(name, ip.into(), 8443, config, network).unwrap();
         server.set_miner_keypair(keys::seed("miner"));
         server.start().await.unwrap();
         server

@@ -12,7 +12,8 @@
 //! What a forgery in a known name costs, a verification, is counted for its address
 //! ([`note_unproven`](AttemptLimiter::note_unproven)). An address that has cost too many is not shut out, for the owner of
 //! the name may share it. It [has overdrawn](AttemptLimiter::has_overdrawn), and the caller verifies for it when there is
-//! nothing better to do.
+//! nothing better to do. For a hotkey that is at home there only what was forged in its own name counts
+//! ([`note_unproven_at_home`](AttemptLimiter::note_unproven_at_home)).
 
 mod windows;
 
@@ -52,6 +53,7 @@ pub struct AttemptLimiter<S = RandomState> {
     unknown: Windows<SourcePrefix, S>,
     known: Windows<(SourcePrefix, Hotkey), S>,
     unproven: Windows<SourcePrefix, S>,
+    unproven_at_home: Windows<(SourcePrefix, Hotkey), S>,
 }
 
 /// The bounds of an [`AttemptLimiter`].
@@ -63,7 +65,8 @@ pub struct AttemptLimits {
     pub tracked_max: usize,
     /// Pairs of address and known hotkey that have a window to themselves.
     pub known_tracked_max: usize,
-    /// Forgeries in the name of known hotkeys from an address in a window, before it has overdrawn.
+    /// Forgeries in the name of known hotkeys from an address in a window, before it has overdrawn. As many in the name of
+    /// one that is at home there.
     pub unproven_per_minute: u32,
 }
 
@@ -101,7 +104,8 @@ impl<S: BuildHasher + Clone> AttemptLimiter<S> {
             limits,
             unknown: Windows::new(limits.tracked_max, hasher.clone()),
             known: Windows::new(limits.known_tracked_max, hasher.clone()),
-            unproven: Windows::new(limits.tracked_max, hasher),
+            unproven: Windows::new(limits.tracked_max, hasher.clone()),
+            unproven_at_home: Windows::new(limits.known_tracked_max, hasher),
         }
     }
 
@@ -135,6 +139,20 @@ impl<S: BuildHasher + Clone> AttemptLimiter<S> {
     pub fn has_overdrawn(&mut self, ip: IpAddr, now: Instant) -> bool {
         let unproven_max = self.limits.unproven_per_minute;
         self.unproven.running(&SourcePrefix::of(ip), now).is_some_and(|window| !window.has_left(unproven_max))
+    }
+
+    /// Counts an unproven attempt in the name of a hotkey that has proven itself from there before; the caller knows which.
+    /// It is one for the [address](Self::note_unproven), too.
+    pub fn note_unproven_at_home(&mut self, ip: IpAddr, known: &Hotkey, now: Instant) {
+        let pair = (SourcePrefix::of(ip), *known);
+        self.unproven_at_home.charged(pair, now).take(self.limits.unproven_per_minute);
+    }
+
+    /// Whether `unproven_per_minute` forgeries came of late in the name of `known` from the address where it is at home.
+    pub fn has_overdrawn_at_home(&mut self, ip: IpAddr, known: &Hotkey, now: Instant) -> bool {
+        let unproven_max = self.limits.unproven_per_minute;
+        let window = self.unproven_at_home.running(&(SourcePrefix::of(ip), *known), now);
+        window.is_some_and(|window| !window.has_left(unproven_max))
     }
 
     /// How many addresses have a window to themselves; windows that are over count until they are reclaimed.
@@ -257,6 +275,21 @@ mod tests {
         assert!(limiter.has_overdrawn(address(1), now));
         assert!(!limiter.has_overdrawn(address(2), now) && !limiter.has_overdrawn(address(1), now + MINUTE));
         exhaust_proven(&mut limiter, address(1), &hotkey(1), now);
+    }
+
+    #[test]
+    fn at_home_a_hotkey_answers_for_forgeries_in_its_own_name_only() {
+        let (mut limiter, now) = (limiter(10), Instant::now());
+        for _ in 0..10 * PER_MINUTE {
+            assert!(!limiter.has_overdrawn_at_home(address(1), &hotkey(1), now));
+            limiter.note_unproven(address(1), now);
+            limiter.note_unproven_at_home(address(1), &hotkey(1), now);
+        }
+        assert!(limiter.has_overdrawn(address(1), now));
+        assert!(limiter.has_overdrawn_at_home(address(1), &hotkey(1), now));
+        assert!(!limiter.has_overdrawn_at_home(address(1), &hotkey(2), now));
+        assert!(!limiter.has_overdrawn_at_home(address(2), &hotkey(1), now));
+        assert!(!limiter.has_overdrawn_at_home(address(1), &hotkey(1), now + MINUTE));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -38,6 +38,8 @@ pub(crate) struct Tenure(Arc<Shared>);
 /// What the driver of a connection and whoever serves it both know.
 struct Shared {
     stage: AtomicU8,
+    /// Whether nothing good is to be expected of it.
+    has_earned_eviction: AtomicBool,
     held: Mutex<Held>,
 }
 
@@ -71,7 +73,11 @@ thread_local! {
 impl Tenure {
     /// That of a stranger.
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Shared { stage: AtomicU8::new(STRANGER), held: Mutex::default() }))
+        Self(Arc::new(Shared {
+            stage: AtomicU8::new(STRANGER),
+            has_earned_eviction: AtomicBool::new(false),
+            held: Mutex::default(),
+        }))
     }
 
     /// Holds on to `deposit` until the connection is forgotten, or [no stranger's](Door::pass) any more.
@@ -144,6 +150,11 @@ impl Door {
         passed
     }
 
+    /// Lets others from its source have the connection's place sooner.
+    pub(crate) fn earn_eviction(&self) {
+        self.0.has_earned_eviction.store(true, Ordering::Relaxed);
+    }
+
     /// Whether somebody has taken the connection's place.
     pub(crate) fn is_evicted(&self) -> bool {
         self.0.is_evicted()
@@ -155,6 +166,13 @@ impl Door {
 pub(crate) struct Eviction(Weak<Shared>);
 
 impl Eviction {
+    /// Whether it is [earned](Door::earn_eviction), or the connection not even served any more.
+    pub(crate) fn is_earned(&self) -> bool {
+        self.0.upgrade().is_none_or(|shared| {
+            shared.has_earned_eviction.load(Ordering::Relaxed) || shared.stage.load(Ordering::SeqCst) == OVER
+        })
+    }
+
     /// Has the connection closed and forgotten, unless it is no stranger's any more.
     pub(crate) fn evict(&self) {
         let Some(shared) = self.0.upgrade() else { return };
