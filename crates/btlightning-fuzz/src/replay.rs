@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use arbitrary::{Arbitrary, Unstructured};
-use btlightning_proto::identity::{Hotkey, Nonce, ReplayError, ReplayWindow};
+use btlightning_proto::identity::{Hotkey, Nonce, ReplayError, ReplayWindow, Standing};
 
 #[derive(Debug, Arbitrary)]
 enum Step {
@@ -52,12 +52,13 @@ pub fn replay(data: &[u8]) {
                 live.retain(|_, timestamp| now.saturating_sub(*timestamp) < age);
                 let mut held = live.keys().filter(|(other, _)| *other == who).count();
                 for nonce in nonce..=nonce.saturating_add((more % 64).into()) {
-                    let verdict = window.admit(hotkey(who), spelled(nonce), timestamp, now);
+                    let standing = standing(who);
+                    let verdict = window.admit_as(standing, hotkey(who), spelled(nonce), timestamp, now);
                     if is_steady {
                         let expected = match () {
                             () if !is_timely => Err(ReplayError::Stale),
                             () if live.contains_key(&(who, nonce)) => Err(ReplayError::Seen),
-                            () if live.len() >= room => Err(ReplayError::Full),
+                            () if is_full(&live, room, standing) => Err(ReplayError::Full),
                             () if held >= share => Err(ReplayError::ShareFull),
                             () => Ok(()),
                         };
@@ -74,6 +75,25 @@ pub fn replay(data: &[u8]) {
         }
         assert!(window.len() <= room);
     }
+}
+
+/// What the server knows of a hotkey.
+fn standing(who: u8) -> Standing {
+    match who {
+        0..8 => Standing::Unknown,
+        8..12 => Standing::Returning,
+        _ => Standing::Permitted,
+    }
+}
+
+/// Whether there is no room for one more with this standing: a quarter is kept from those whom nobody knows, and an eighth
+/// from all without a permit.
+fn is_full(live: &HashMap<(u8, u16), u64>, room: usize, newcomer: Standing) -> bool {
+    let up_to = |most| live.keys().filter(|(who, _)| standing(*who) <= most).count();
+    let (unknown, unpermitted) = (up_to(Standing::Unknown), up_to(Standing::Returning));
+    (newcomer == Standing::Unknown && unknown >= room - room / 4)
+        || (newcomer < Standing::Permitted && unpermitted >= room - room / 8)
+        || live.len() >= room
 }
 
 fn hotkey(n: u8) -> Hotkey {
