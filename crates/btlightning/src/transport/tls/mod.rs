@@ -92,7 +92,7 @@ pub(crate) fn client_crypto() -> Result<Arc<ClientTls>> {
     if let Some(crypto) = CRYPTO.get() {
         return Ok(crypto.clone());
     }
-    let crypto = client_tls().and_then(|config| Ok(ClientTls::new(config)?));
+    let crypto = client_tls().and_then(ClientTls::new);
     let crypto = crypto.map_err(|error| LightningError::Config(format!("no TLS client: {error}")))?;
     Ok(CRYPTO.get_or_init(|| Arc::new(crypto)).clone())
 }
