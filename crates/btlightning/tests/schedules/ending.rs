@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::miner::{Answer, HANDLER_TIMEOUT, IDLE_TIMEOUT, Miner, Question};
 use crate::oracle::{Findings, Oracle};
-use crate::plan::{Leaving, MinerSetting};
+use crate::plan::{DARKNESS_MS, Leaving, MinerSetting};
 use crate::query::DIALS_TAKE;
 use crate::run::{Run, addr, axon, miner_hotkey, note_panic, pass};
 use crate::validator::{SLOW_PROBE, Validator};
@@ -23,9 +23,16 @@ const WORK_TAKES: Duration = Duration::from_secs(60);
 /// In which the last probe of an address that was given up comes: they grow to ten times the first pause and a tenth.
 const PROBES_TAKE: Duration = Duration::from_secs(SLOW_PROBE.as_secs() * 11 + 5);
 
-/// In which whoever is dead is known to be, and whatever it had begun is over.
+/// How long a dead connection may be kept for its round trips' sake: three probe timeouts (RFC 9000, section 10.1), each of
+/// them three round trips where there was but one (RFC 9002, sections 5.3 and 6.2.1), which went out into the dark and was
+/// answered after it.
+const ROUND_TRIPS_TAKE: Duration = Duration::from_secs(9 * (DARKNESS_MS / 1000 + 1));
+
+/// In which whoever is dead is known to be, and whatever it had begun is over. The idle timeout is shorter than that of
+/// round trips.
 const DEAD_ARE_GONE_IN: Duration =
-    Duration::from_secs(IDLE_TIMEOUT.as_secs() + HANDLER_TIMEOUT.as_secs() + 3);
+    Duration::from_secs(ROUND_TRIPS_TAKE.as_secs() + HANDLER_TIMEOUT.as_secs() + 3);
+const _: () = assert!(IDLE_TIMEOUT.as_secs() < ROUND_TRIPS_TAKE.as_secs());
 
 impl Run {
     pub(crate) async fn end(mut self) -> Findings {

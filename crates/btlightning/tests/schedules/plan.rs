@@ -92,6 +92,9 @@ pub(crate) enum Action {
     Intrude { spot: usize, kind: Hostile },
 }
 
+/// A miner's spot is dark for less than this, in milliseconds.
+pub(crate) const DARKNESS_MS: u64 = 9000;
+
 /// How long datagrams take and how many get there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Weather {
@@ -300,7 +303,7 @@ impl Action {
             88..90 => Self::Cut { validator, spot },
             90..92 => Self::Heal,
             92..94 => Self::Weather(Weather::draw(rng)),
-            94..95 => Self::Darken { spot, time: Duration::from_millis(rng.u64(10..9000)) },
+            94..95 => Self::Darken { spot, time: Duration::from_millis(rng.u64(10..DARKNESS_MS)) },
             _ => Self::Intrude {
                 spot,
                 kind: [Hostile::Idles, Hostile::Babbles, Hostile::Replays, Hostile::Poses, Hostile::Visits]
