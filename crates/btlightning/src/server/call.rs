@@ -155,7 +155,7 @@ impl Response {
     /// # Errors
     /// As [`from_map`](Self::from_map).
     pub fn from_owned_map(data: HashMap<String, Value>) -> Result<Self, HandlerError> {
-        Self::encode_raw(|out| out.map(data)).map_err(|error: EncodeError| HandlerError::unsendable(error))
+        Self::encode_raw::<EncodeError>(|out| out.map(data)).map_err(HandlerError::unsendable)
     }
 
     /// The server's frame limit is held against the answer when it is sent; a handler does not know that limit.
