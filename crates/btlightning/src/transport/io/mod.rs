@@ -18,6 +18,7 @@ mod socket;
 mod task;
 mod tenure;
 mod thread;
+mod turn;
 
 use std::io;
 use std::net::SocketAddr;
@@ -167,7 +168,7 @@ impl Opened {
     /// One whose connections neither gather nor linger.
     fn plain(socket: Arc<dyn AsyncUdpSocket>, receive_buffer_bytes: Option<usize>) -> Self {
         let quiet = Arc::<Quiet>::default();
-        Self { socket, runtime: Arc::new(IoRuntime(quiet.clone())), quiet, receive_buffer_bytes }
+        Self { socket, runtime: Arc::new(IoRuntime::new(quiet.clone())), quiet, receive_buffer_bytes }
     }
 }
 

@@ -21,7 +21,7 @@ use super::polling::{POLL_FOR, Score};
 use super::pool::Side;
 use super::quiet::Quiet;
 use super::socket::{NotedSocket, Notes};
-use super::{Opened, lock, processors};
+use super::{Opened, lock, processors, turn};
 use crate::transport::network::{Bound, Network};
 
 /// A runtime of the program's, and how many calls wait for answers there.
@@ -141,7 +141,7 @@ impl quinn::Runtime for ProgramRuntime {
         if self.reads_socket.swap(true, Ordering::Relaxed) {
             tokio::spawn(Driver { future, way: self.way.clone(), has_gathered: false, received: 0 });
         } else {
-            tokio::spawn(future);
+            tokio::spawn(turn::reader(future));
         }
     }
 
@@ -150,7 +150,7 @@ impl quinn::Runtime for ProgramRuntime {
     }
 
     fn now(&self) -> Instant {
-        TokioRuntime.now()
+        turn::now()
     }
 }
 

@@ -13,6 +13,7 @@ use super::apart::Apart;
 use super::program::Traffic;
 use super::receive::Receiver;
 use super::thread::IoThread;
+use super::turn;
 
 #[derive(Debug)]
 pub(super) struct NotedSocket {
@@ -58,6 +59,7 @@ impl AsyncUdpSocket for NotedSocket {
     ) -> Poll<io::Result<usize>> {
         let left = self.apart.take(bufs, meta);
         if left > 0 {
+            note_turn(&bufs[..left], &meta[..left]);
             return Poll::Ready(Ok(left));
         }
         let received = match &self.receiver {
@@ -66,6 +68,7 @@ impl AsyncUdpSocket for NotedSocket {
         };
         if let Poll::Ready(received) = &received {
             if let Ok(count) = received {
+                note_turn(&bufs[..*count], &meta[..*count]);
                 self.apart.put(&bufs[..*count], &mut meta[..*count]);
             }
             match &self.notes {
@@ -96,4 +99,8 @@ impl AsyncUdpSocket for NotedSocket {
     fn may_fragment(&self) -> bool {
         self.socket.may_fragment()
     }
+}
+
+fn note_turn(bufs: &[IoSliceMut<'_>], meta: &[RecvMeta]) {
+    turn::has_read(meta.iter().zip(bufs.iter().map(|buf| &**buf)));
 }
