@@ -10,9 +10,8 @@ use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 
-use quinn::AsyncUdpSocket;
 use quinn::udp::{BATCH_SIZE, RecvMeta};
 
 use super::lock;
@@ -52,12 +51,11 @@ struct Places<'a, 'b> {
 }
 
 impl Receiver {
-    /// [`AsyncUdpSocket::poll_recv`] of `socket`, whose messages may be longer than `bufs`; packets may not. Those that are
-    /// get lost, as they do on paths that do not take them.
+    /// [`AsyncUdpSocket::poll_recv`](quinn::AsyncUdpSocket::poll_recv) of a socket that `receive` receives from, whose messages
+    /// may be longer than `bufs`; packets may not. Those that are get lost, as they do on paths that do not take them.
     pub(super) fn poll(
         &self,
-        socket: &dyn AsyncUdpSocket,
-        cx: &mut Context<'_>,
+        mut receive: impl FnMut(&mut [IoSliceMut<'_>], &mut [RecvMeta]) -> Poll<io::Result<usize>>,
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
@@ -75,7 +73,7 @@ impl Receiver {
                 let mut of = [RecvMeta::default(); BATCH_SIZE];
                 let at_once = if self.are_many.load(Ordering::Relaxed) { BATCH_SIZE } else { LONG_AT_ONCE };
                 let at_once = at_once.min(BATCH_SIZE);
-                let count = ready!(socket.poll_recv(cx, &mut messages[..at_once], &mut of[..at_once]))?;
+                let count = ready!(receive(&mut messages[..at_once], &mut of[..at_once]))?;
                 self.learn(&of[..count], at_once);
                 for (meta, message) in of.iter().zip(&messages).take(count) {
                     let rest = places.place(meta, &message[..meta.len]);
@@ -148,10 +146,10 @@ mod tests {
     use std::net::SocketAddr;
     use std::pin::Pin;
     use std::sync::Arc;
-    use std::task::Waker;
+    use std::task::{Context, Waker};
 
-    use quinn::UdpPoller;
     use quinn::udp::Transmit;
+    use quinn::{AsyncUdpSocket, UdpPoller};
 
     use super::*;
 
@@ -216,7 +214,9 @@ mod tests {
             let mut bufs: Vec<IoSliceMut<'_>> = room.chunks_exact_mut(1_500).map(IoSliceMut::new).collect();
             let mut meta = vec![RecvMeta::default(); BATCH_SIZE];
             let mut cx = Context::from_waker(Waker::noop());
-            let Poll::Ready(count) = receiver.poll(socket, &mut cx, &mut bufs, &mut meta) else {
+            let Poll::Ready(count) =
+                receiver.poll(|bufs, meta| socket.poll_recv(&mut cx, bufs, meta), &mut bufs, &mut meta)
+            else {
                 return packets;
             };
             let count = count.unwrap();

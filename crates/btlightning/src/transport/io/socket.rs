@@ -37,6 +37,24 @@ impl NotedSocket {
         let receiver = (socket.max_receive_segments() > 1).then(Receiver::default);
         Self { socket, notes, receiver, apart: Apart::default() }
     }
+
+    fn poll_socket(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        if turn::is_over() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let received = self.socket.poll_recv(cx, bufs, meta);
+        if let Poll::Ready(received) = &received {
+            let count = *received.as_ref().unwrap_or(&0);
+            turn::has_read(&bufs[..count], &meta[..count]);
+        }
+        received
+    }
 }
 
 impl AsyncUdpSocket for NotedSocket {
@@ -59,16 +77,14 @@ impl AsyncUdpSocket for NotedSocket {
     ) -> Poll<io::Result<usize>> {
         let left = self.apart.take(bufs, meta);
         if left > 0 {
-            note_turn(&bufs[..left], &meta[..left]);
             return Poll::Ready(Ok(left));
         }
         let received = match &self.receiver {
-            Some(receiver) => receiver.poll(&*self.socket, cx, bufs, meta),
-            None => self.socket.poll_recv(cx, bufs, meta),
+            Some(receiver) => receiver.poll(|bufs, meta| self.poll_socket(cx, bufs, meta), bufs, meta),
+            None => self.poll_socket(cx, bufs, meta),
         };
         if let Poll::Ready(received) = &received {
             if let Ok(count) = received {
-                note_turn(&bufs[..*count], &meta[..*count]);
                 self.apart.put(&bufs[..*count], &mut meta[..*count]);
             }
             match &self.notes {
@@ -99,8 +115,4 @@ impl AsyncUdpSocket for NotedSocket {
     fn may_fragment(&self) -> bool {
         self.socket.may_fragment()
     }
-}
-
-fn note_turn(bufs: &[IoSliceMut<'_>], meta: &[RecvMeta]) {
-    turn::has_read(meta.iter().zip(bufs.iter().map(|buf| &**buf)));
 }

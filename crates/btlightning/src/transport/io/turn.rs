@@ -1,18 +1,23 @@
-//! How time passes in a turn of reading a socket.
+//! How much is read in a turn.
 //!
 //! quinn's endpoint reads for 50 µs at a time, and then wakes its own task to go on. How much it may read in that time it
 //! learns from one turn in 256, and an eighth of what it believes is the last of those. A turn in which its thread did not
 //! run for some milliseconds, or made room for the first packets, is so believed for thousands of turns: until then every
-//! turn ends with its first packet, and the next one is had by whichever thread of the runtime is woken first. So in a turn
-//! time does not pass by itself here, but with what is read.
+//! turn ends with its first packet, and the next one is had by whichever thread of the runtime is woken first. So for quinn
+//! no time passes in a turn here (one that stalls goes on with the time that it began at); it is over when packets were read
+//! that take about 50 µs, and nothing is remembered of it.
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::io::IoSliceMut;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use quinn::udp::RecvMeta;
 use quinn::{Runtime, TokioRuntime};
+
+/// What is read in a turn takes this long, or as long as one more call brings.
+const TURN: Duration = Duration::from_micros(50);
 
 /// What one call for packets takes, about.
 const CALL: Duration = Duration::from_micros(1);
@@ -24,29 +29,50 @@ const PACKET: Duration = Duration::from_nanos(500);
 const LONG_PACKET: Duration = Duration::from_micros(10);
 
 thread_local! {
-    /// The time in the turn that this thread is in.
-    static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// The turn that this thread is in.
+    static TURNS: Cell<Option<Turn>> = const { Cell::new(None) };
 }
 
-/// The time, which in a turn is the turn's.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    began: Instant,
+    /// What has been read so far takes this long.
+    spent: Duration,
+}
+
+/// The time, which in a turn is when it began.
 pub(super) fn now() -> Instant {
-    NOW.get().unwrap_or_else(|| TokioRuntime.now())
+    TURNS.get().map_or_else(|| TokioRuntime.now(), |turn| turn.began)
 }
 
 /// Runs quinn's task that reads a socket, in turns.
 pub(super) async fn reader(mut task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+    struct Ended;
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            TURNS.set(None);
+        }
+    }
     poll_fn(|cx| {
-        let _turn = Turn::begin();
+        TURNS.set(Some(Turn { began: TokioRuntime.now(), spent: Duration::ZERO }));
+        let _ended = Ended;
         task.as_mut().poll(cx)
     })
     .await;
 }
 
-/// Lets the time pass that it takes to read these messages.
-pub(super) fn has_read<'m>(messages: impl IntoIterator<Item = (&'m RecvMeta, &'m [u8])>) {
-    let Some(now) = NOW.get() else { return };
-    let packets = messages.into_iter().flat_map(|(meta, bytes)| bytes[..meta.len].chunks(meta.stride.max(1)));
-    NOW.set(Some(packets.fold(now + CALL, |now, packet| now + cost(packet))));
+/// Whether others are to have their turn before more is read.
+pub(super) fn is_over() -> bool {
+    TURNS.get().is_some_and(|turn| turn.spent >= TURN)
+}
+
+/// Notes a call for packets, and these messages that it brought.
+pub(super) fn has_read(bufs: &[IoSliceMut<'_>], meta: &[RecvMeta]) {
+    let Some(turn) = TURNS.get() else { return };
+    let messages = bufs.iter().zip(meta);
+    let packets = messages.flat_map(|(buf, meta)| buf[..meta.len].chunks(meta.stride.max(1)));
+    let spent = packets.fold(turn.spent + CALL, |spent, packet| spent + cost(packet));
+    TURNS.set(Some(Turn { spent, ..turn }));
 }
 
 fn cost(packet: &[u8]) -> Duration {
@@ -55,24 +81,9 @@ fn cost(packet: &[u8]) -> Duration {
     if packet.first().is_some_and(|first| first & LONG != 0) { LONG_PACKET } else { PACKET }
 }
 
-struct Turn;
-
-impl Turn {
-    fn begin() -> Self {
-        NOW.set(Some(TokioRuntime.now()));
-        Self
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        NOW.set(None);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::{self, IoSliceMut};
+    use std::io;
     use std::net::{SocketAddr, UdpSocket};
     use std::pin::pin;
     use std::sync::Arc;
@@ -97,38 +108,51 @@ mod tests {
         }
     }
 
-    fn messages(first: u8, packets: usize, count: usize) -> Vec<(RecvMeta, Vec<u8>)> {
+    fn read(first: u8, packets: usize) {
+        let mut bytes = vec![first; packets * 100];
         let meta = RecvMeta { len: packets * 100 - 1, stride: 100, ..RecvMeta::default() };
-        vec![(meta, vec![first; packets * 100]); count]
+        has_read(&[IoSliceMut::new(&mut bytes)], &[meta]);
     }
 
-    fn read(messages: &[(RecvMeta, Vec<u8>)]) {
-        has_read(messages.iter().map(|(meta, bytes)| (meta, &bytes[..])));
-    }
-
-    #[test]
-    fn in_a_turn_time_passes_with_what_is_read_only() {
-        let task = Box::pin(async {
-            let began = now();
-            stall();
-            assert_eq!(now(), began);
-            read(&messages(0x40, 1, 1));
-            assert_eq!(now() - began, CALL + PACKET);
-            read(&messages(0x40, 40, 3));
-            assert_eq!(now() - began, 2 * CALL + 121 * PACKET);
-            read(&messages(0xc0, 5, 1));
-            assert_eq!(now() - began, 3 * CALL + 121 * PACKET + 5 * LONG_PACKET);
-        });
-        let turn = pin!(reader(task)).poll(&mut Context::from_waker(Waker::noop()));
+    fn in_a_turn(work: impl FnOnce() + Send + 'static) {
+        let turn = pin!(reader(Box::pin(async { work() }))).poll(&mut Context::from_waker(Waker::noop()));
         assert_eq!(turn, Poll::Ready(()));
     }
 
     #[test]
-    fn out_of_a_turn_time_is_what_it_is() {
+    fn in_a_turn_no_time_passes() {
+        in_a_turn(|| {
+            let began = now();
+            stall();
+            read(0x40, 10);
+            assert_eq!(now(), began);
+        });
+        assert!(TURNS.get().is_none());
         let before = Instant::now();
-        read(&messages(0x40, 1, 1));
-        assert!(NOW.get().is_none());
         assert!(now() >= before);
+    }
+
+    #[test]
+    fn a_turn_is_over_when_enough_has_been_read() {
+        assert!(!is_over());
+        for (first, packets, calls) in [(0x40, 1, 34), (0x40, 40, 3), (0xc0, 1, 5), (0xc0, 40, 1)] {
+            in_a_turn(move || {
+                for _ in 0..calls {
+                    assert!(!is_over());
+                    read(first, packets);
+                }
+                assert!(is_over(), "{calls} calls that bring {packets} packets");
+            });
+        }
+        // Calls that bring nothing, or what cannot be taken.
+        in_a_turn(|| {
+            for _ in 0..50 {
+                assert!(!is_over());
+                has_read(&[], &[]);
+            }
+            assert!(is_over());
+        });
+        assert!(!is_over());
     }
 
     /// Receives a message in each call. The thread stalls after the first.
@@ -200,8 +224,10 @@ mod tests {
     async fn a_thread_that_stalls_once_reads_many_packets_in_a_turn() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-        for _ in 0..PACKETS {
-            sender.send_to(&[0x40; 60], socket.local_addr().unwrap()).unwrap();
+        for n in 0..PACKETS {
+            // The first ones as those of a handshake.
+            let first = if n < 3 { 0xc0 } else { 0x40 };
+            sender.send_to(&[first; 60], socket.local_addr().unwrap()).unwrap();
         }
         let (all, runtime) = (Arc::new(Notify::new()), Counting::default());
         let turns = runtime.0.clone();
