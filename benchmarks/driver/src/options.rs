@@ -20,7 +20,7 @@ cargo xtask bench [OPTIONS]                measures the systems side by side
   checkout; those of a quick one or of a part go into target/bench/results.
 
 cargo xtask bench --report [--from DIR]    makes tables and charts of the results that are there, or of those in DIR
-cargo xtask bench --check                  fails if they are not what the results say
+cargo xtask bench --check                  fails if they are not what the results say, or a missed goal is not explained
 
 What it calls, having built everything:
 bench-driver run --root CHECKOUT --peer PROGRAM [--python NAME=INTERPRETER]... [--unavailable NAME=WHY]... [OPTIONS]

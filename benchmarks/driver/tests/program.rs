@@ -50,6 +50,15 @@ fn a_part_of_a_run_leaves_the_checkout_as_it_is_and_a_report_is_made_of_it() {
     let (success, said) = output(driver(root, "report --check"));
     assert!(!success && said.contains("cargo xtask bench --report"), "{said}");
     assert!(output(driver(root, "report")).0);
+    // Every goal that is missed wants words; here that is all of them.
+    let explanations = root.join("benchmarks/README.md");
+    fs::write(&explanations, "").unwrap();
+    let (success, said) = output(driver(root, "report --check"));
+    assert!(!success, "{said}");
+    let (_, missed) = said.trim_end().split_once("does not say what holds: ").unwrap();
+    let words: Vec<String> = missed.split("; ").map(|goal| format!("- **{goal}.** Why.")).collect();
+    assert!(words.len() > 20, "{said}");
+    fs::write(&explanations, words.join("\n")).unwrap();
     let (success, said) = output(driver(root, "report --check"));
     assert!(success, "{said}");
     assert!(fs::read_to_string(root.join("README.md")).unwrap().contains("| goal |"));

@@ -28,7 +28,7 @@ enum Better {
     Less,
 }
 
-const fn goals() -> [Goal; 27] {
+const fn goals() -> [Goal; 29] {
     use Better::{Less, More};
     use Layout::{OneProcess, TwoProcesses};
 
@@ -75,6 +75,10 @@ const fn goals() -> [Goal; 27] {
     ) -> Goal {
         Goal { ours, against, ..throughput(text, TwoProcesses, bytes, 0.85, 0.95) }
     }
+    const fn bare_p50(text: &'static str, bytes: u64) -> Goal {
+        let goal = bare(text, UNCHANGED, SAME, bytes);
+        Goal { work: "latency", measure: "p50_us", better: Less, ..goal }
+    }
     const fn python(goal: Goal) -> Goal {
         Goal { ours: PYTHON, against: "py-published", ..goal }
     }
@@ -106,14 +110,36 @@ const fn goals() -> [Goal; 27] {
         },
         fan_out("1 KB to 256 miners: time to the last answer", "p50_ms"),
         fan_out("1 KB to 256 miners: CPU per query", "cpu_us"),
-        bare("raw quinn in the same thread layout, 1 KB, unchanged program", UNCHANGED, SAME, ONE_KB),
-        bare("raw quinn in the same thread layout, 1 MB, unchanged program", UNCHANGED, SAME, ONE_MB),
-        bare("raw quinn in the same thread layout, 1 KB, typed calls", TYPED, SAME, ONE_KB),
-        bare("raw quinn in the same thread layout, 1 MB, typed calls", TYPED, SAME, ONE_MB),
-        bare("raw quinn on the program's runtime, 1 KB, unchanged program", UNCHANGED, "quinn", ONE_KB),
-        bare("raw quinn on the program's runtime, 1 MB, unchanged program", UNCHANGED, "quinn", ONE_MB),
-        bare("raw quinn, a runtime per side, 1 KB, typed calls", LOCAL, "quinn-split", ONE_KB),
-        bare("raw quinn, a runtime per side, 1 MB, typed calls", LOCAL, "quinn-split", ONE_MB),
+        bare(
+            "raw quinn in the same thread layout, 1 KB throughput, unchanged program",
+            UNCHANGED,
+            SAME,
+            ONE_KB,
+        ),
+        bare(
+            "raw quinn in the same thread layout, 1 MB throughput, unchanged program",
+            UNCHANGED,
+            SAME,
+            ONE_MB,
+        ),
+        bare("raw quinn in the same thread layout, 1 KB throughput, typed calls", TYPED, SAME, ONE_KB),
+        bare("raw quinn in the same thread layout, 1 MB throughput, typed calls", TYPED, SAME, ONE_MB),
+        bare_p50("raw quinn in the same thread layout, 1 KB p50, unchanged program", ONE_KB),
+        bare_p50("raw quinn in the same thread layout, 1 MB p50, unchanged program", ONE_MB),
+        bare(
+            "raw quinn on the program's runtime, 1 KB throughput, unchanged program",
+            UNCHANGED,
+            "quinn",
+            ONE_KB,
+        ),
+        bare(
+            "raw quinn on the program's runtime, 1 MB throughput, unchanged program",
+            UNCHANGED,
+            "quinn",
+            ONE_MB,
+        ),
+        bare("raw quinn, a runtime per side, 1 KB throughput, typed calls", LOCAL, "quinn-split", ONE_KB),
+        bare("raw quinn, a runtime per side, 1 MB throughput, typed calls", LOCAL, "quinn-split", ONE_MB),
         python(p50("Python, 1 KB p50, one process", OneProcess, ONE_KB, 2.0, 4.0)),
         python(p50("Python, 1 KB p50, two processes", TwoProcesses, ONE_KB, 2.0, 4.0)),
         python(throughput("Python, 1 KB throughput, one process, 32 threads", OneProcess, ONE_KB, 2.0, 5.0)),
@@ -150,6 +176,12 @@ pub(super) fn table(results: &Results) -> Table {
     table
 }
 
+/// The goals that were not met, as the table names them.
+pub(super) fn missed(results: &Results) -> Vec<&'static str> {
+    let is_missed = |goal: &Goal| goal.measured(results).is_none_or(|factor| factor.median < goal.at_least);
+    goals().into_iter().filter(is_missed).map(|goal| goal.text).collect()
+}
+
 impl Goal {
     /// How many times better, in the rounds that both have. Of several of ours, the one that is best over all rounds.
     fn measured(&self, results: &Results) -> Option<Summary> {
@@ -183,6 +215,7 @@ impl Goal {
 
     fn threshold(&self, factor: f64) -> String {
         match self.better {
+            Better::Less if factor < 1.0 => format!("{}x as long", significant(1.0 / factor, 3)),
             Better::More => format!("{factor}x"),
             Better::Less => format!("1/{factor}"),
         }
@@ -229,6 +262,24 @@ mod tests {
             "| 1 KB throughput, one process, unchanged program | 3x | 5x | 3.50x | 2.00x to 4.00x | met |"
         );
         assert!(line(&results, "1 KB p50, one process").ends_with("| 1/2 | 1/4 | – |  | not measured |"));
+    }
+
+    #[test]
+    fn what_was_not_measured_is_missed() {
+        let mut results = results();
+        assert_eq!(missed(&results).len(), goals().len());
+        let subject = Subject::new("throughput", Layout::OneProcess, ONE_KB);
+        for (system, value) in [("ours-dynamic", 30.0), ("published", 10.0)] {
+            results.record(
+                system,
+                &subject,
+                "per_second",
+                crate::results::Sample { round: 0, value, of: 100 },
+            );
+        }
+        let missed = missed(&results);
+        assert_eq!(missed.len(), goals().len() - 1);
+        assert!(!missed.contains(&"1 KB throughput, one process, unchanged program"));
     }
 
     #[test]

@@ -46,10 +46,10 @@ pub fn write(results: &Results, target: Target<'_>) -> Result<Vec<PathBuf>, Stri
     Ok(files.into_iter().map(|(path, _)| path).collect())
 }
 
-/// Checks that tables and charts are what the results make of them.
+/// Checks that tables and charts are what the results make of them, and that every goal that is missed is explained.
 ///
 /// # Errors
-/// If they are not; with which.
+/// If they are not, with which; or, of a checkout, if a goal is missed and `benchmarks/README.md` does not say why.
 pub fn check(results: &Results, target: Target<'_>) -> Result<(), String> {
     let files = files(results, target)?;
     let mut wrong: Vec<String> = Vec::new();
@@ -64,7 +64,29 @@ pub fn check(results: &Results, target: Target<'_>) -> Result<(), String> {
             wrong.push(format!("{} is no chart of these results", entry.path().display()));
         }
     }
-    if wrong.is_empty() { Ok(()) } else { Err(format!("{}\ncargo xtask bench --report", wrong.join("\n"))) }
+    if !wrong.is_empty() {
+        return Err(format!("{}\ncargo xtask bench --report", wrong.join("\n")));
+    }
+    match target {
+        Target::Repository(_) => check_explained(results, &target.dir().join(EXPLANATIONS)),
+        Target::Directory(_) => Ok(()),
+    }
+}
+
+/// Where, beside the results, it says in so many words what holds each goal that is missed.
+const EXPLANATIONS: &str = "README.md";
+
+fn check_explained(results: &Results, path: &Path) -> Result<(), String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    // Lines are broken anywhere.
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut missed = goals::missed(results);
+    missed.retain(|goal| !words.contains(&format!("**{goal}")));
+    if missed.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{} does not say what holds: {}", path.display(), missed.join("; ")))
+    }
 }
 
 /// Checks a checkout that has no results: it shows none.
@@ -164,6 +186,16 @@ mod tests {
         assert!(check(&results, target).is_err());
         let written = write(&results, target).unwrap();
         assert_eq!(written.len(), 4, "{written:?}");
+        assert!(check(&results, target).unwrap_err().contains("README.md"));
+        let missed = goals::missed(&results);
+        let explained = |missed: &[&str]| {
+            let text: String =
+                missed.iter().map(|goal| format!("- **{}**: why.\n", goal.replace(' ', "\n"))).collect();
+            fs::write(dir.path().join("benchmarks/README.md"), text).unwrap();
+        };
+        explained(&missed[1..]);
+        assert_eq!(check(&results, target).unwrap_err().split(": ").last(), Some(missed[0]));
+        explained(&missed);
         check(&results, target).unwrap();
         assert!(check_nothing(dir.path()).is_err());
         let text = fs::read_to_string(&readme).unwrap();

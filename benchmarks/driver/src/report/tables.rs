@@ -225,7 +225,7 @@ impl Tables<'_> {
             column("datagrams lost, %", "path", None, Cell::One("lost_share", 100.0)),
         ];
         let text = "25 ms each way, 1% of the datagrams lost each way, none of more than 1,472 bytes taken; 32 in flight for the \
-                    requests per second. Rounds 1, 3 and 5.";
+                    requests per second. Every other round.";
         self.section("A path of 50 ms that loses", text, &columns)
     }
 
