@@ -215,7 +215,7 @@ impl Goal {
 
     fn threshold(&self, factor: f64) -> String {
         match self.better {
-            Better::Less if factor < 1.0 => format!("{}x as long", significant(1.0 / factor, 3)),
+            Better::Less if factor < 1.0 => self.factor(factor),
             Better::More => format!("{factor}x"),
             Better::Less => format!("1/{factor}"),
         }
