@@ -65,12 +65,18 @@ impl Apart {
     }
 }
 
+/// Whether a packet is one of those that a connection begins with (RFC 9000, section 17.2). An empty one is not.
+pub(super) fn has_long_header(packet: &[u8]) -> bool {
+    const LONG: u8 = 0x80;
+    packet.first().is_some_and(|first| first & LONG != 0)
+}
+
 /// The connection ID that a packet is for (RFC 9000, section 17), as far as it has one.
 fn destination(packet: &[u8]) -> &[u8] {
-    const LONG: u8 = 0x80;
-    let id = match packet.first() {
-        Some(first) if first & LONG == 0 => packet.get(1..=CONNECTION_ID_BYTES),
-        _ => packet.get(5).and_then(|length| packet.get(6..6 + usize::from(*length))),
+    let id = if has_long_header(packet) {
+        packet.get(5).and_then(|length| packet.get(6..6 + usize::from(*length)))
+    } else {
+        packet.get(1..=CONNECTION_ID_BYTES)
     };
     id.unwrap_or_default()
 }

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 use quinn::udp::RecvMeta;
 use quinn::{Runtime, TokioRuntime};
 
+use super::apart::has_long_header;
+
 /// What is read in a turn takes this long, or as long as one more call brings.
 const TURN: Duration = Duration::from_micros(50);
 
@@ -76,9 +78,7 @@ pub(super) fn has_read(bufs: &[IoSliceMut<'_>], meta: &[RecvMeta]) {
 }
 
 fn cost(packet: &[u8]) -> Duration {
-    /// In the first byte (RFC 9000, section 17.2).
-    const LONG: u8 = 0x80;
-    if packet.first().is_some_and(|first| first & LONG != 0) { LONG_PACKET } else { PACKET }
+    if has_long_header(packet) { LONG_PACKET } else { PACKET }
 }
 
 #[cfg(test)]
